@@ -46,19 +46,18 @@ static void calibrate_settle_choices(struct calibrate_command *command, struct a
     const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(
         command->evaluation.task.likelihood);
     options->likelihood = command->evaluation.task.likelihood;
-    if (!traits->classes && !traits->regression)
-        argp_failure(state, EX_USAGE, 0,
-                     "calibration is of classes or of regression: there is none for "
-                     "--likelihood=%s",
-                     traits->name);
     if (traits->regression && !command->method_given)
         options->method = IVON_CALIBRATION_NONE;
     if (traits->regression && options->method != IVON_CALIBRATION_NONE)
         argp_failure(state, EX_USAGE, 0,
-                     "--method recalibrates probabilities of classes; of regression there is "
-                     "--conformal");
+                     "--method recalibrates probabilities of classes or events; of regression "
+                     "there is --conformal");
     if (traits->regression && !command->conformal_given)
         options->conformal = IVON_CONFORMAL_ABSOLUTE;
+    if (options->conformal != IVON_CONFORMAL_NONE && !traits->classes && !traits->regression)
+        argp_failure(state, EX_USAGE, 0,
+                     "--conformal sets are of classes: there are none for --likelihood=%s",
+                     traits->name);
     if (options->conformal != IVON_CONFORMAL_NONE &&
         traits->regression != (options->conformal >= IVON_CONFORMAL_ABSOLUTE))
         argp_failure(state, EX_USAGE, 0, "--conformal: of %s",

@@ -283,11 +283,6 @@ static void predict_check_arguments(struct predict_command *command, struct argp
             state, EX_USAGE, 0,
             "--average draws nothing: --samples, --seed, --posterior-temperature, --include and "
             "--exclude do not go with it");
-    if (command->calibration && !traits->classes && !traits->regression)
-        argp_failure(state, EX_USAGE, 0,
-                     "calibration is of classes or of regression: there is none for "
-                     "--likelihood=%s",
-                     traits->name);
     if (command->calibration && command->log_likelihoods)
         argp_failure(state, EX_USAGE, 0,
                      "--log-likelihoods are those of samples, which --calibration says nothing of");

@@ -8,6 +8,13 @@
 
 enum { PIECE_ELEMENTS = 1 << 20 };
 
+/* The labels of a row: its class, or its K events. */
+static size_t calibrate_labels(const struct calibrate_command *command)
+{
+    bool classes = ivon_likelihood_traits(command->options.likelihood)->classes;
+    return classes ? 1 : command->options.outputs;
+}
+
 /* Predictions of consecutive rows, with their targets. */
 struct calibrate_block {
     uint64_t first; /* row */
@@ -54,7 +61,8 @@ static int calibrate_reserve(struct calibrate_command *command, size_t more,
     rows->capacity = needed < 2 * rows->capacity ? 2 * rows->capacity : needed;
     int code = calibrate_grow(&rows->numbers, rows->capacity, 1, sizeof *rows->numbers, error);
     if (!code && !regression)
-        code = calibrate_grow(&rows->labels, rows->capacity, 1, sizeof *rows->labels, error);
+        code = calibrate_grow(&rows->labels, rows->capacity, calibrate_labels(command),
+                              sizeof *rows->labels, error);
     if (!code && !regression)
         code = calibrate_grow(&rows->probabilities, rows->capacity, k, sizeof(float), error);
     if (!code && regression)
@@ -72,17 +80,18 @@ static int calibrate_keep(struct calibrate_command *command, const struct calibr
 {
     struct calibrate_rows *rows = &command->rows;
     const struct ivon_task *task = &command->evaluation.task;
-    size_t k = command->options.outputs;
+    size_t k = command->options.outputs, width = calibrate_labels(command);
     int code = calibrate_reserve(command, block->rows, error);
     rows->deviations_known = block->epistemic;
     for (size_t i = 0; i < block->rows && !code; i++) {
         size_t at = rows->count;
         if (block->labels &&
-            !ivon_target_counts(task->likelihood, k, block->labels + i, task->ignored))
+            !ivon_target_counts(task->likelihood, k, block->labels + i * width, task->ignored))
             continue;
         rows->numbers[at] = block->first + i;
         if (block->labels) {
-            rows->labels[at] = block->labels[i];
+            memcpy(rows->labels + at * width, block->labels + i * width,
+                   width * sizeof *rows->labels);
             memcpy(rows->probabilities + at * k, block->probabilities + i * k, k * sizeof(float));
         } else {
             memcpy(rows->means + at * k, block->means + i * k, k * sizeof(float));
@@ -183,7 +192,6 @@ static int calibrate_check_targets(struct calibrate_command *command, ptrdiff_t 
     const struct evaluation_options *evaluation = &command->evaluation;
     const char *name = evaluation_targets(evaluation);
     const struct ivon_field *first = ivon_examples_field(command->predictions[0], 0);
-    bool classes = ivon_likelihood_traits(command->options.likelihood)->classes;
     if (first->rank < 1 || first->rank > 2)
         return error_fill(error, IVON_ERROR_DATA,
                           "%s: '%s' has %d axes, expected examples x outputs or examples x tokens "
@@ -197,7 +205,7 @@ static int calibrate_check_targets(struct calibrate_command *command, ptrdiff_t 
     *field = ivon_examples_find(command->examples, name);
     if (*field < 0)
         return evaluation_no_targets(evaluation->data, name, error);
-    size_t expected = (size_t)command->rows.tokens * (classes ? 1 : command->options.outputs);
+    size_t expected = (size_t)command->rows.tokens * calibrate_labels(command);
     size_t found = ivon_examples_field(command->examples, (size_t)*field)->count;
     uint64_t count = ivon_examples_count(command->predictions[0]);
     if (ivon_examples_count(command->examples) != count || found != expected || !first->count)
@@ -214,7 +222,7 @@ static int calibrate_read_piece(struct calibrate_command *command, ptrdiff_t fie
                                 size_t count, float *values[4], int64_t *labels,
                                 struct ivon_error *error)
 {
-    bool classes = ivon_likelihood_traits(command->options.likelihood)->classes;
+    bool regression = ivon_likelihood_traits(command->options.likelihood)->regression;
     size_t tokens = (size_t)command->rows.tokens;
     bool known = command->predictions[1];
     int code = 0;
@@ -222,20 +230,20 @@ static int calibrate_read_piece(struct calibrate_command *command, ptrdiff_t fie
         if (command->predictions[i])
             code = ivon_examples_read_f32(command->predictions[i], 0, first, count, values[i],
                                           error);
-    if (!code && classes)
+    if (!code && !regression)
         code = ivon_examples_read_i64(command->examples, (size_t)field, first, count, labels,
                                       error);
-    if (!code && !classes)
+    if (!code && regression)
         code = ivon_examples_read_f32(command->examples, (size_t)field, first, count, values[3],
                                       error);
     const struct calibrate_block block = {.first = first * tokens,
                                           .rows = count * tokens,
-                                          .probabilities = classes ? values[0] : NULL,
-                                          .means = classes ? NULL : values[0],
+                                          .probabilities = regression ? NULL : values[0],
+                                          .means = regression ? values[0] : NULL,
                                           .epistemic = known ? values[1] : NULL,
                                           .aleatoric = command->predictions[2] ? values[2] : NULL,
                                           .targets = values[3],
-                                          .labels = classes ? labels : NULL};
+                                          .labels = regression ? NULL : labels};
     return code ? code : calibrate_keep(command, &block, error);
 }
 

@@ -65,6 +65,7 @@ int predict_calibration_open(struct predict_calibration **out,
                        (unsigned long long)calibrated->summary.scored,
                        calibrated->sets ? "sets hold all classes" : "intervals are infinite");
     struct ivon_metrics_options options = ivon_metrics_defaults();
+    options.likelihood = calibrated->summary.likelihood;
     options.outputs = shape->outputs;
     options.bins = command->options.bins;
     if (!code && command->metrics && !calibrated->intervals)
@@ -113,7 +114,7 @@ static int calibrated_reserve(struct predict_calibration *calibrated, size_t row
         calibrated->probabilities = calloc(all, sizeof(float));
         calibrated->max_probability = calloc(rows, sizeof(float));
         calibrated->entropy = calloc(rows, sizeof(float));
-        calibrated->prediction = calloc(rows, sizeof(int64_t));
+        calibrated->prediction = calloc(all, sizeof(int64_t)); /* of events K for each row */
         calibrated->set = calloc(calibrated->sets ? all : 1, sizeof(int64_t));
         calibrated->size = calloc(rows, sizeof(int64_t));
         fine = calibrated->probabilities && calibrated->max_probability && calibrated->entropy &&
@@ -149,8 +150,8 @@ static void calibrated_count(struct predict_calibration *calibrated,
     ivon_ratio_add(&calibrated->empty, empty, rows);
 }
 
-static int calibrated_classes(struct predict_calibration *calibrated, bool foreign,
-                              struct ivon_predictions *p, struct ivon_error *error)
+static int calibrated_probabilities(struct predict_calibration *calibrated, bool foreign,
+                                    struct ivon_predictions *p, struct ivon_error *error)
 {
     size_t k = calibrated->summary.outputs, rows = p->count * calibrated->tokens;
     uint64_t first = p->first * calibrated->tokens;
@@ -161,9 +162,9 @@ static int calibrated_classes(struct predict_calibration *calibrated, bool forei
                                      calibrated->probabilities, calibrated->set, calibrated->size,
                                      error);
     if (!code)
-        ivon_probabilities_describe(IVON_CATEGORICAL, rows, k, calibrated->probabilities,
-                                    calibrated->prediction, calibrated->max_probability,
-                                    calibrated->entropy);
+        ivon_probabilities_describe(calibrated->summary.likelihood, rows, k,
+                                    calibrated->probabilities, calibrated->prediction,
+                                    calibrated->max_probability, calibrated->entropy);
     if (!code && calibrated->metrics && !foreign)
         code = ivon_metrics_add(calibrated->metrics, first, rows, calibrated->probabilities,
                                 p->labels, calibrated->command->options.task.ignored, error);
@@ -181,7 +182,7 @@ int predict_calibrate(struct predict_calibration *calibrated, bool foreign,
     size_t rows = p->count * calibrated->tokens;
     int code = calibrated_reserve(calibrated, rows, error);
     if (code || !calibrated->intervals)
-        code = code ? code : calibrated_classes(calibrated, foreign, p, error);
+        code = code ? code : calibrated_probabilities(calibrated, foreign, p, error);
     else {
         calibration_deviations(calibrated->deviations, p->epistemic_std, p->aleatoric_std,
                                rows * calibrated->summary.outputs);

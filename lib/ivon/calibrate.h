@@ -13,6 +13,10 @@
  *                 pooling adjacent violators, linear between the blocks' ends, clamped to 1/(n + 2)
  *                 and 1 − 1/(n + 2) for n rows; then divided by their sum (Zadrozny & Elkan, KDD
  *                 2002)
+ * K events (Bernoulli) are each two classes, of probabilities 1 − p_k, 2^-25 or more, and p_k. One
+ * T serves them all, σ(logit p / T); vector scaling is of each event by itself (of two classes the
+ * beta calibration of Kull et al., AISTATS 2017), as isotonic regression is, which is of p_k alone.
+ * Their probabilities become 1 − 2^-24 at most. They have no conformal sets.
  *
  * Split conformal prediction (Vovk et al. 2005; Lei et al., JASA 2018): n held-out rows with scores
  * s have the threshold q, the ⌈(n + 1) level⌉-th smallest score, infinite where there are fewer. A
@@ -72,8 +76,8 @@ enum ivon_conformal {
 #define IVON_CONFORMAL_NAMES          "none|thr|aps|raps|absolute|normalised"
 
 struct ivon_calibrate_options {
-    size_t size;                         /* sizeof this struct: set by ivon_calibrate_defaults() */
-    enum ivon_likelihood likelihood;     /* categorical, or a regression */
+    size_t size; /* sizeof this struct: set by ivon_calibrate_defaults() */
+    enum ivon_likelihood likelihood;
     size_t outputs;                      /* K */
     enum ivon_calibration_method method; /* of a regression none */
     enum ivon_conformal conformal;
@@ -98,8 +102,8 @@ struct ivon_calibration_data {
     size_t rows;
     const uint64_t *numbers;    /* rows: of each row, as it is addressed: rising */
     uint64_t tokens;            /* rows of an example, which is number / tokens; 0: 1 */
-    const float *probabilities; /* rows × K, of classes */
-    const int64_t *labels;      /* rows, of classes */
+    const float *probabilities; /* rows × K, of classes or events */
+    const int64_t *labels;      /* rows, of classes; of events rows × K */
     const float *means;         /* rows × K, of regression */
     const float *deviations;    /* rows × K, std; null: unknown */
     const float *targets;       /* rows × K, of regression */
@@ -159,11 +163,11 @@ enum { IVON_CALIBRATION_EFFECTS_MAX = 8 };
 /*
  * Judges a calibration by the options by examples that it was not fitted to: examples fall into
  * `folds` at random, from 2 on, and those of each are judged by a calibration that is fitted to the
- * others. Of classes accuracy, nll, brier and ece, as ivon_metrics_values has them, with 15 bins;
- * with conformal scores coverage, the share of rows whose set holds the truth, set_size, the mean
- * number of classes, and empty, the share of empty sets. Before, a set is what a score of aps finds
- * at the threshold `coverage`: what the probabilities promise. Of regression coverage and width:
- * before, the interval of a normal distribution, where deviations are known. Errors count an
+ * others. Of classes and events accuracy, nll, brier and ece, as ivon_metrics_values has them, with
+ * 15 bins; with conformal scores coverage, the share of rows whose set holds the truth, set_size,
+ * the mean number of classes, and empty, the share of empty sets. Before, a set is what a score of
+ * aps finds at the threshold `coverage`: what the probabilities promise. Of regression coverage and
+ * width: before, the interval of a normal distribution, where deviations are known. Errors count an
  * example's rows as one observation (struct ivon_ratio), but in accuracy, nll, brier and ece.
  */
 IVON_API int ivon_calibration_validate(

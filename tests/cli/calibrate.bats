@@ -9,6 +9,7 @@ setup_file() {
   /usr/bin/python3 "$BATS_TEST_DIRNAME/../oracle/example_files.py" .
   ivon-predict posterior.h5 --data=test.h5 -o p.h5
   ivon-predict posterior.h5 --data=test.h5 -o p.csv
+  small_networks
   /usr/bin/python3 - <<'PYTHON'
 import h5py, numpy as np
 r = np.random.default_rng(4)
@@ -117,6 +118,49 @@ PYTHON
   done
 }
 
+@test "events are calibrated, each as two classes" {
+  at=(events.h5 --data=data.h5 --likelihood=bernoulli --targets=both --mean)
+  ivon-predict -q "${at[@]}" -fo e.h5
+  ivon-predict -q "${at[@]}" -fo e.csv
+  for method in temperature vector isotonic; do
+    C "${at[@]}" --method=$method -o $method.json > a
+    for file in e.h5 e.csv; do
+      C $file --data=data.h5 --likelihood=bernoulli --targets=both --method=$method -o b.json | cmp - a
+      cmp b.json $method.json
+    done
+    ivon-predict -q "${at[@]}" --calibration=$method.json -fo $method.h5
+    ivon-predict -q "${at[@]}" --calibration=$method.json --metrics --json > $method.metrics
+  done
+  $python - <<'PYTHON'
+import json, h5py, numpy as np
+def all_of(path):
+    with h5py.File(path) as f:
+        return {k: f[k][()] for k in f}
+y, p = all_of("data.h5")["both"], all_of("e.h5")["probabilities"].astype(float)
+def nll(q):
+    return -np.log(np.where(y, q, 1 - q)).mean()
+def tempered(t):
+    return 1 / (1 + np.exp(-np.log(p / (1 - p)) / t))
+t = json.load(open("temperature.json"))["temperature"]
+# The best of a grid around it, whose steps are 1e-4 of it.
+assert min((nll(tempered(t * s)), abs(s - 1)) for s in np.arange(0.98, 1.02, 1e-4))[1] < 1e-4
+losses = {}
+for method in ("temperature", "vector", "isotonic"):
+    found, metrics = all_of(method + ".h5"), json.load(open(method + ".metrics"))["metrics"]
+    q = found["probabilities"].astype(float)
+    losses[method] = nll(q)
+    assert abs(metrics["nll"]["value"] - losses[method]) < 1e-6 and nll(p) > losses[method]
+    assert (found["prediction"] == (q > 0.5)).all() and np.abs(found["max_probability"] - np.maximum(q, 1 - q).mean(1)).max() < 1e-6
+    assert abs(metrics["accuracy"]["value"] - ((q > 0.5) == y).mean()) < 1e-12
+assert np.abs(all_of("temperature.h5")["probabilities"] - tempered(t)).max() < 1e-6
+assert losses["vector"] < losses["temperature"]
+PYTHON
+  refused 65 "temperature.json: a calibration of likelihood bernoulli, expected categorical" \
+    ivon-predict posterior.h5 --data=test.h5 --calibration=temperature.json
+  C event.h5 --data=data.h5 --likelihood=bernoulli > one
+  grep -q '^ece ' one
+}
+
 @test "what does not count is passed over, and tokens are rows of their examples" {
   C posterior.h5 --data=odd.h5:/holes -o a.json > a
   C kept.h5 --data=kept.h5 -o b.json > b
@@ -151,7 +195,8 @@ PYTHON
   refused 64 "no held-out data given" ivon-calibrate posterior.h5
   refused 64 "no predictions or posterior given" ivon-calibrate --data=test.h5
   refused 64 "one argument only" ivon-calibrate p.h5 p.csv --data=test.h5
-  refused 64 "there is none for --likelihood=bernoulli" ivon-calibrate p.h5 --data=test.h5 --likelihood=bernoulli
+  refused 64 "sets are of classes: there are none for --likelihood=bernoulli" ivon-calibrate p.h5 --data=test.h5 \
+    --likelihood=bernoulli --conformal=thr
   refused 64 "of classes there are thr, aps and raps" ivon-calibrate p.h5 --data=test.h5 --conformal=absolute
   refused 64 "of regression there are absolute and normalised" ivon-calibrate number.h5 --data=number.h5 --likelihood=gaussian --conformal=aps
   refused 64 "of regression there is --conformal" ivon-calibrate number.h5 --data=number.h5 --likelihood=gaussian --method=vector

@@ -22,6 +22,8 @@ steps = {"x": [0, 0.25, 1], "y": [0.045, 0.5, 0.95]}
 seed("temperature", method="temperature", temperature=1.5)
 seed("vector", method="vector", weights=[1, 0.5, -2], biases=[0, 1e3, -1e-3])
 seed("isotonic", method="isotonic", isotonic=[steps, steps, {"x": [0.5], "y": [0.3]}])
+seed("events", method="temperature", likelihood="bernoulli", temperature=0.5)
+seed("beta", method="vector", likelihood="bernoulli", outputs=1, weights=[1, 2], biases=[-0.5, 0.5])
 seed("thr", conformal=conformal("thr", tie=0.5), creator="ivon-calibrate", provenance={"command": "x"})
 seed("aps", method="temperature", temperature=0.1, conformal=conformal("aps", tie=1, quantiles=["Infinity"]))
 seed("raps", conformal=conformal("raps", tie=0, penalty=0.01, free_ranks=5))

@@ -12,7 +12,7 @@ from math import ceil, erf, sqrt
 import normals
 
 ROWS, CLASSES, NEW, FIRST_NEW, SEED = 60, 4, 40, 1000, 9
-COVERAGE, PENALTY, FREE, FOLDS, OUTPUTS = 0.6, 0.125, 1, 4, 2
+COVERAGE, PENALTY, FREE, FOLDS, OUTPUTS, EVENTS = 0.6, 0.125, 1, 4, 2, 3
 rng = np.random.default_rng(11)
 
 
@@ -68,9 +68,9 @@ def temperature(p, y):
     return 1 / beta
 
 
-def vector(p, y):
+def vector(l, y):
     """Newton's method with the whole Hessian, damped until the objective falls."""
-    l, k = logs(p), p.shape[1]
+    k = l.shape[1]
     one = np.eye(k)[y]
     x = np.r_[np.ones(k), np.zeros(k)]
     start = x.copy()
@@ -153,7 +153,7 @@ def normal_quantile(coverage):
 def print_scalings(p, y, new):
     number("fixture_temperature", temperature(p, y))
     array("float", "fixture_tempered", softmax(logs(new) / temperature(p, y)).astype("f4"))
-    w, b = vector(p, y)
+    w, b = vector(logs(p), y)
     array("double", "fixture_weights", w)
     array("double", "fixture_biases", b)
     array("float", "fixture_scaled", softmax(w * logs(new) + b).astype("f4"))
@@ -214,12 +214,52 @@ def print_regression():
         (residual <= z).mean(), 2 * z.mean()])
 
 
+def event_logs(p):
+    return np.log(np.maximum(np.stack([1 - p, p], -1), [2.0**-25, 2.0**-126]))
+
+
+def print_events():
+    """Of K events by themselves; some predictions are certain, and one of these is wrong."""
+    logits = rng.normal(size=(ROWS + NEW, EVENTS)) * 3
+    p = np.round(64 / (1 + np.exp(-logits))) / 64
+    y = (rng.random((ROWS, EVENTS)) < 1 / (1 + np.exp(-0.5 * logits[:ROWS]))).astype(int)
+    p, new = p[:ROWS], p[ROWS:]
+    p[0, 0], y[0, 0], new[:3, 0] = 1, 0, (0, 0.5, 1)
+    array("float", "fixture_events", p)
+    array("int64_t", "fixture_happened", y)
+    array("float", "fixture_new_events", new)
+    logit, low, high = np.diff(event_logs(p))[..., 0], 1 / 64, 64.0
+    for _ in range(200): # the derivative by 1/T
+        beta = (low + high) / 2
+        slope = ((0.5 + 0.5 * np.tanh(beta * logit / 2) - y) * logit).sum()
+        low, high = (low, beta) if slope > 0 else (beta, high)
+    number("fixture_event_temperature", 1 / beta)
+    most = 1 - 2.0**-24
+    q = 1 / (1 + np.exp(-beta * np.diff(event_logs(new))[..., 0]))
+    array("float", "fixture_events_tempered", np.minimum(q, most).astype("f4"))
+    scaled = np.empty((NEW, EVENTS))
+    for c in range(EVENTS):
+        w, b = vector(event_logs(p[:, c]), y[:, c])
+        scaled[:, c] = softmax(w * event_logs(new[:, c]) + b)[:, 1]
+    array("float", "fixture_events_scaled", np.minimum(scaled, most).astype("f4"))
+    array("float", "fixture_events_isotonic",
+          np.stack([isotonic(p[:, c], y[:, c], new[:, c]) for c in range(EVENTS)], 1).astype("f4"))
+    # What isotonic regression makes of rows that it was not fitted to.
+    fold, own = folds(range(ROWS)), np.empty((ROWS, EVENTS))
+    for f in range(FOLDS):
+        for c in range(EVENTS):
+            own[fold == f, c] = isotonic(p[fold != f, c], y[fold != f, c], p[fold == f, c])
+    squares = ((own - y)**2).mean(1)
+    array("double", "fixture_events_validation", [
+        ((own > 0.5) == y).mean(), squares.mean(), error(squares), ((p > 0.5) == y).mean(), ((p - y)**2).mean()])
+
+
 def main():
     print('/* Made by tests/oracle/calibration_reference.py (numpy). */')
     print('#ifndef CALIBRATION_FIXTURE_H\n#define CALIBRATION_FIXTURE_H\n\n#include <stdint.h>\n')
     print(f'enum {{\n    FIXTURE_ROWS = {ROWS},\n    FIXTURE_CLASSES = {CLASSES},\n    FIXTURE_NEW = {NEW},\n'
           f'    FIXTURE_FIRST_NEW = {FIRST_NEW},\n    FIXTURE_SEED = {SEED},\n    FIXTURE_FREE = {FREE},\n'
-          f'    FIXTURE_FOLDS = {FOLDS},\n    FIXTURE_OUTPUTS = {OUTPUTS}\n}};\n')
+          f'    FIXTURE_FOLDS = {FOLDS},\n    FIXTURE_OUTPUTS = {OUTPUTS},\n    FIXTURE_EVENTS = {EVENTS}\n}};\n')
     number("fixture_coverage", COVERAGE)
     number("fixture_penalty", PENALTY)
     p, y = draw(ROWS)
@@ -231,6 +271,7 @@ def main():
     print_sets(p, y, new)
     print_validation(p, y)
     print_regression()
+    print_events()
     print('#endif')
 
 

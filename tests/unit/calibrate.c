@@ -51,6 +51,14 @@ static struct ivon_calibration_data number_data(void)
                                           .targets = fixture_numbers};
 }
 
+static struct ivon_calibration_data event_data(void)
+{
+    return (struct ivon_calibration_data){.rows = FIXTURE_ROWS,
+                                          .numbers = numbers,
+                                          .probabilities = fixture_events,
+                                          .labels = fixture_happened};
+}
+
 static struct ivon_calibrate_options options_of(enum ivon_calibration_method method,
                                                 enum ivon_conformal conformal)
 {
@@ -188,6 +196,53 @@ static void test_isotonic(void **state)
     struct ivon_calibration *calibration = fit(IVON_CALIBRATION_ISOTONIC, IVON_CONFORMAL_NONE);
     check_applied(calibration, fixture_isotonic);
     ivon_calibration_free(calibration);
+}
+
+static struct ivon_calibrate_options event_options(enum ivon_calibration_method method)
+{
+    struct ivon_calibrate_options options = options_of(method, IVON_CONFORMAL_NONE);
+    options.likelihood = IVON_BERNOULLI;
+    options.outputs = FIXTURE_EVENTS;
+    return options;
+}
+
+/* Events by all methods, as they were fitted and as they are read again. */
+static void test_events(void **state)
+{
+    (void)state;
+    static const struct {
+        enum ivon_calibration_method method;
+        const float *expected;
+        double allowed; /* vectors: of 87 in the exponent at most */
+    } cases[] = {{IVON_CALIBRATION_TEMPERATURE, fixture_events_tempered, rounding},
+                 {IVON_CALIBRATION_VECTOR, fixture_events_scaled, 1e-5},
+                 {IVON_CALIBRATION_ISOTONIC, fixture_events_isotonic, rounding}};
+    for (size_t i = 0; i < 3; i++) {
+        const struct ivon_calibrate_options options = event_options(cases[i].method);
+        const struct ivon_calibration_data data = event_data();
+        struct ivon_calibration *fitted = NULL, *read = NULL;
+        struct ivon_error error = {0};
+        float out[FIXTURE_NEW * FIXTURE_EVENTS], again[FIXTURE_NEW * FIXTURE_EVENTS];
+        char *text = NULL;
+        if (ivon_calibration_fit(&fitted, &options, &data, &error) ||
+            ivon_calibration_print(fitted, &text, &error) ||
+            ivon_calibration_parse(&read, "text", text, strlen(text), &error))
+            fail_msg("%s", error.message);
+        ivon_calibration_apply(fitted, 0, FIXTURE_NEW, fixture_new_events, out, NULL);
+        ivon_calibration_apply(read, 0, FIXTURE_NEW, fixture_new_events, again, NULL);
+        assert_memory_equal(out, again, sizeof out);
+        for (size_t j = 0; j < FIXTURE_NEW * FIXTURE_EVENTS; j++)
+            assert_true(out[j] < 1); /* no event is certain */
+        for (size_t j = 0; j < FIXTURE_NEW * FIXTURE_EVENTS; j++)
+            check("event", (double)out[j], (double)cases[i].expected[j], cases[i].allowed);
+        double temperature = ivon_calibration_summary(fitted).temperature;
+        if (cases[i].method == IVON_CALIBRATION_TEMPERATURE)
+            check("T", temperature, fixture_event_temperature, tolerance);
+        assert_int_equal(ivon_calibration_summary(fitted).fitted, FIXTURE_ROWS);
+        free(text);
+        ivon_calibration_free(fitted);
+        ivon_calibration_free(read);
+    }
 }
 
 /* Three rows, of which the first two have to be pooled: 1/2 and 1 as far as 1/5 and 4/5 let them.
@@ -370,6 +425,26 @@ static void test_validation(void **state)
     check("empty before", find(effects, count, "empty")->before.value, expected[9], tolerance);
 }
 
+static void test_validation_of_events(void **state)
+{
+    (void)state;
+    struct ivon_calibration_effect effects[IVON_CALIBRATION_EFFECTS_MAX];
+    const struct ivon_calibration_data data = event_data();
+    const struct ivon_calibrate_options options = event_options(IVON_CALIBRATION_ISOTONIC);
+    const double *expected = fixture_events_validation;
+    size_t count;
+    assert_int_equal(
+        ivon_calibration_validate(effects, &count, &options, FIXTURE_FOLDS, &data, NULL), 0);
+    assert_int_equal(count, 4);
+    const struct ivon_calibration_effect *accuracy = find(effects, count, "accuracy");
+    const struct ivon_calibration_effect *brier = find(effects, count, "brier");
+    check("accuracy", accuracy->after.value, expected[0], tolerance);
+    check("brier", brier->after.value, expected[1], 1e-7); /* of floats */
+    check("its error", brier->after.standard_error, expected[2], 1e-7);
+    check("accuracy before", accuracy->before.value, expected[3], tolerance);
+    check("brier before", brier->before.value, expected[4], tolerance);
+}
+
 static void test_validation_of_intervals(void **state)
 {
     (void)state;
@@ -467,6 +542,11 @@ static void test_damaged_text(void **state)
     static const char *const rest[] = {
         "2, \"likelihood\": \"categorical\"}",
         "1, \"likelihood\": \"bernoulli\", \"outputs\": 2, \"method\": \"none\", \"rows\": 1}",
+        "1, \"likelihood\": \"bernoulli\", \"outputs\": 1, \"method\": \"temperature\", "
+        "\"temperature\": 1, \"rows\": 1, \"conformal\": {\"score\": \"thr\", \"coverage\": 0.9, "
+        "\"seed\": \"0\", \"rows\": 1, \"tie\": 1, \"quantiles\": [1]}}",
+        "1, \"likelihood\": \"bernoulli\", \"outputs\": 2, \"method\": \"vector\", \"rows\": 1, "
+        "\"weights\": [1, 1], \"biases\": [0, 0]}",
         "1, \"likelihood\": \"categorical\", \"outputs\": 0, \"method\": \"none\", \"rows\": 1}",
         "1, \"likelihood\": \"categorical\", \"outputs\": 2, \"method\": \"none\", \"rows\": 1}",
         "1, \"likelihood\": \"categorical\", \"outputs\": 2, \"method\": \"temperature\", "
@@ -540,8 +620,17 @@ static void test_refusals(void **state)
     options = options_of(IVON_CALIBRATION_NONE, IVON_CONFORMAL_ABSOLUTE);
     options.likelihood = IVON_CATEGORICAL;
     refuse(&options, &data, IVON_ERROR_ARGUMENT, "of regression");
+    options.likelihood = (enum ivon_likelihood)99;
+    refuse(&options, &data, IVON_ERROR_ARGUMENT, "no such likelihood");
+    options = options_of(IVON_CALIBRATION_NONE, IVON_CONFORMAL_THR);
     options.likelihood = IVON_BERNOULLI;
-    refuse(&options, &data, IVON_ERROR_ARGUMENT, "another likelihood");
+    refuse(&options, &data, IVON_ERROR_ARGUMENT, "conformal sets are of classes");
+    options = event_options(IVON_CALIBRATION_ISOTONIC);
+    data = event_data();
+    int64_t happened[FIXTURE_ROWS * FIXTURE_EVENTS] = {0};
+    happened[3 * FIXTURE_EVENTS + 1] = 2;
+    data.labels = happened;
+    refuse(&options, &data, IVON_ERROR_DATA, "row 3 has event 2, expected 0 or 1");
     options = options_of(IVON_CALIBRATION_NONE, IVON_CONFORMAL_NORMALISED);
     float values[FIXTURE_ROWS * FIXTURE_OUTPUTS];
     memcpy(values, fixture_deviations, sizeof values);
@@ -589,6 +678,7 @@ int main(void)
         cmocka_unit_test(test_certainty),
         cmocka_unit_test(test_vector),
         cmocka_unit_test(test_isotonic),
+        cmocka_unit_test(test_events),
         cmocka_unit_test(test_pools),
         cmocka_unit_test(test_large_biases),
         cmocka_unit_test(test_sets),
@@ -596,6 +686,7 @@ int main(void)
         cmocka_unit_test(test_too_few),
         cmocka_unit_test(test_intervals),
         cmocka_unit_test(test_validation),
+        cmocka_unit_test(test_validation_of_events),
         cmocka_unit_test(test_validation_of_intervals),
         cmocka_unit_test(test_tokens),
         cmocka_unit_test(test_text),

@@ -656,14 +656,15 @@ def tune_alone(call):
 def calibration(call):
     """One of this kind of network; of another it is refused."""
     kind = call.kind if call.chance(0.95) else call.some("plain", "numbers")
-    if call.likelihood != "bernoulli":
-        call.chosen |= {"log-likelihoods"}
+    call.chosen |= {"log-likelihoods"}
     return [f"--calibration=../world/{kind}-calibration.json"]
 
 
 def conformal(call):
     numbers = call.likelihood in NUMBERS
     right, wrong = ("thr", "aps", "raps"), ("absolute", "normalised")
+    if call.likelihood == "bernoulli":
+        return values("none", wrong=right)(call)
     return values(*(wrong if numbers else right), wrong=right if numbers else wrong)(call)
 
 

@@ -124,11 +124,11 @@ class Walk:
             self.make(self.ivon("fit", kind + "-graph.h5", f"--data={kind}-data.h5:/train", "--rank=4",
                                 "--structure=lowrank", "--likelihood=" + world.LIKELIHOODS[kind], *noise,
                                 "--no-provenance", f"--output={kind}-low.h5"))
-            if world.LIKELIHOODS[kind] != "bernoulli":
-                score = "normalised" if world.LIKELIHOODS[kind] in ("gaussian", "poisson") else "aps"
-                self.make(self.ivon("calibrate", kind + "-graph.h5", f"--data={kind}-data.h5:/train", *noise,
-                                    "--likelihood=" + world.LIKELIHOODS[kind], "--conformal=" + score,
-                                    "--coverage=0.6", "--no-provenance", f"--output={kind}-calibration.json"))
+            score = {"gaussian": "normalised", "poisson": "normalised", "categorical": "aps"}.get(world.LIKELIHOODS[kind])
+            self.make(self.ivon("calibrate", kind + "-graph.h5", f"--data={kind}-data.h5:/train", *noise,
+                                "--likelihood=" + world.LIKELIHOODS[kind],
+                                *([f"--conformal={score}", "--coverage=0.6"] if score else []),
+                                "--no-provenance", f"--output={kind}-calibration.json"))
         for command, output in (("predict", "predictions.csv"), ("sensitivity", "sensitivity.csv")):
             self.make(self.ivon(command, "plain-graph.h5", "--data=plain-data.h5", "--output=" + output))
 

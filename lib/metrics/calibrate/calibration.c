@@ -33,14 +33,24 @@ static int calibration_refuse(struct ivon_error *error, const char *why)
     return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s", why);
 }
 
+static bool calibration_is_of_events(enum ivon_likelihood likelihood)
+{
+    const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(likelihood);
+    return !traits->classes && !traits->regression;
+}
+
+size_t calibration_scalings(const struct ivon_calibration *calibration)
+{
+    return calibration->outputs * (calibration_is_of_events(calibration->likelihood) ? 2 : 1);
+}
+
 int calibration_check_options(const struct ivon_calibrate_options *options,
                               struct ivon_error *error)
 {
     const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(options->likelihood);
     bool of_numbers = options->conformal >= IVON_CONFORMAL_ABSOLUTE;
-    if (!traits || (!traits->classes && !traits->regression))
-        return calibration_refuse(error, "calibration is of classes or of regression: expected "
-                                         "another likelihood");
+    if (!traits)
+        return calibration_refuse(error, "no such likelihood");
     if (!options->outputs || options->outputs > PTRDIFF_MAX / sizeof(double))
         return calibration_refuse(error, "the number of outputs is not one or more");
     if ((unsigned)options->method > IVON_CALIBRATION_ISOTONIC ||
@@ -54,6 +64,8 @@ int calibration_check_options(const struct ivon_calibrate_options *options,
                               "these conformal scores are of %s, and the predictions of %s",
                               of_numbers ? "regression" : "classes",
                               of_numbers ? "classes" : "regression");
+    if (options->conformal != IVON_CONFORMAL_NONE && calibration_is_of_events(options->likelihood))
+        return calibration_refuse(error, "conformal sets are of classes, and events have none");
     if (options->conformal == IVON_CONFORMAL_NONE && options->method == IVON_CALIBRATION_NONE)
         return calibration_refuse(error, "neither a recalibration nor conformal scores are asked "
                                          "for");
@@ -74,7 +86,13 @@ static int check_class_row(const struct ivon_calibrate_options *options,
                            struct ivon_error *error)
 {
     size_t k = options->outputs;
-    if (data->labels[i] < 0 || (uint64_t)data->labels[i] >= k)
+    bool events = calibration_is_of_events(options->likelihood);
+    for (size_t c = 0; c < k && events; c++)
+        if (data->labels[i * k + c] != 0 && data->labels[i * k + c] != 1)
+            return ivon_error_set(
+                error, IVON_ERROR_DATA, "row %llu has event %lld, expected 0 or 1",
+                (unsigned long long)data->numbers[i], (long long)data->labels[i * k + c]);
+    if (!events && (data->labels[i] < 0 || (uint64_t)data->labels[i] >= k))
         return ivon_error_set(error, IVON_ERROR_DATA, "row %llu has class %lld, expected 0 to %zu",
                               (unsigned long long)data->numbers[i], (long long)data->labels[i],
                               k - 1);
@@ -106,12 +124,12 @@ static int check_number_row(const struct ivon_calibrate_options *options,
 int calibration_check_data(const struct ivon_calibrate_options *options,
                            const struct ivon_calibration_data *data, struct ivon_error *error)
 {
-    bool classes = ivon_likelihood_traits(options->likelihood)->classes;
+    bool regression = ivon_likelihood_traits(options->likelihood)->regression;
     size_t all;
     if (!data->rows)
         return ivon_error_set(error, IVON_ERROR_DATA, "no rows to calibrate by, expected some");
-    if (!data->numbers || (classes && (!data->probabilities || !data->labels)) ||
-        (!classes && (!data->means || !data->targets)))
+    if (!data->numbers || (!regression && (!data->probabilities || !data->labels)) ||
+        (regression && (!data->means || !data->targets)))
         return calibration_refuse(error, "the rows' numbers, predictions or targets are missing");
     if (options->conformal == IVON_CONFORMAL_NORMALISED && !data->deviations)
         return calibration_refuse(error, "normalised residuals need standard deviations");
@@ -120,8 +138,8 @@ int calibration_check_data(const struct ivon_calibrate_options *options,
         return ivon_error_memory(error);
     int code = 0;
     for (size_t i = 0; i < data->rows && !code; i++)
-        code = classes ? check_class_row(options, data, i, error)
-                       : check_number_row(options, data, i, error);
+        code = regression ? check_number_row(options, data, i, error)
+                          : check_class_row(options, data, i, error);
     return code;
 }
 
@@ -131,6 +149,7 @@ static int fit_isotonic(struct ivon_calibration *calibration, const struct calib
                         struct ivon_error *error)
 {
     size_t k = calibration->outputs, count = rows->count;
+    bool events = calibration_is_of_events(calibration->likelihood);
     float *x = calloc(count, sizeof *x);
     bool *y = calloc(count, sizeof *y);
     calibration->isotonic = calloc(k, sizeof *calibration->isotonic);
@@ -138,7 +157,8 @@ static int fit_isotonic(struct ivon_calibration *calibration, const struct calib
     for (size_t c = 0; c < k && !code; c++) {
         for (size_t i = 0; i < count; i++) {
             x[i] = rows->data->probabilities[rows->list[i] * k + c];
-            y[i] = (size_t)rows->data->labels[rows->list[i]] == c;
+            y[i] = events ? rows->data->labels[rows->list[i] * k + c]
+                          : (size_t)rows->data->labels[rows->list[i]] == c;
         }
         code = isotonic_fit(&calibration->isotonic[c], x, y, count, error);
     }
@@ -200,8 +220,11 @@ static int fit_method(struct ivon_calibration *calibration, const struct calibra
                       struct ivon_error *error)
 {
     calibration->rows = rows->count;
-    return calibration->method == IVON_CALIBRATION_ISOTONIC ? fit_isotonic(calibration, rows, error)
-                                                            : fit_scaling(calibration, rows, error);
+    if (calibration->method == IVON_CALIBRATION_ISOTONIC)
+        return fit_isotonic(calibration, rows, error);
+    return calibration_is_of_events(calibration->likelihood)
+               ? events_fit_scaling(calibration, rows, error)
+               : fit_scaling(calibration, rows, error);
 }
 
 /* Puts the rows of a random half of the examples first; returns how many these are. */
@@ -343,6 +366,7 @@ int ivon_calibration_apply(const struct ivon_calibration *calibration, uint64_t 
                            const float *probabilities, float *out, struct ivon_error *error)
 {
     size_t k = calibration->outputs;
+    bool events = calibration_is_of_events(calibration->likelihood);
     double *z = calloc(k, sizeof *z);
     int code = z ? 0 : ivon_error_memory(error);
     for (size_t i = 0; i < rows && !code; i++) {
@@ -353,6 +377,10 @@ int ivon_calibration_apply(const struct ivon_calibration *calibration, uint64_t 
             break;
         if (calibration->method == IVON_CALIBRATION_NONE) {
             memmove(out + i * k, p, k * sizeof *out);
+            continue;
+        }
+        if (events) {
+            events_apply(calibration, p, out + i * k);
             continue;
         }
         if (calibration->method == IVON_CALIBRATION_ISOTONIC)

@@ -27,7 +27,7 @@ struct ivon_calibration {
     enum ivon_calibration_method method;
     uint64_t rows; /* that it was fitted to */
     double temperature;
-    double *weights, *biases;  /* K each */
+    double *weights, *biases;  /* K each; of events 2 K */
     struct isotonic *isotonic; /* K */
     struct conformal conformal;
 };
@@ -46,6 +46,15 @@ double calibration_log(float p);
 double scaling_fit_temperature(const double *logs, const int64_t *labels, size_t n, size_t k);
 int scaling_fit_vector(const double *logs, const int64_t *labels, size_t n, size_t k,
                        double *weights, double *biases, struct ivon_error *error);
+
+/* Fits T, or w and b of each event's two classes, to rows of K events. */
+int events_fit_scaling(struct ivon_calibration *calibration, const struct calibration_rows *rows,
+                       struct ivon_error *error);
+/* Recalibrates the K probabilities of a row, by a method. */
+void events_apply(const struct ivon_calibration *calibration, const float *p, float *out);
+
+/* How many weights, and biases, a calibration by vector scaling has. */
+size_t calibration_scalings(const struct ivon_calibration *calibration);
 
 /* The isotonic function of x, `count` numbers, that tells y, 0 or 1. */
 int isotonic_fit(struct isotonic *isotonic, const float *x, const bool *y, size_t count,

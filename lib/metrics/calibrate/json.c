@@ -73,8 +73,9 @@ int ivon_calibration_print(const struct ivon_calibration *calibration, char **te
     if (calibration->method == IVON_CALIBRATION_TEMPERATURE)
         json_object_set_new(root, "temperature", json_real(calibration->temperature));
     if (calibration->method == IVON_CALIBRATION_VECTOR) {
-        json_object_set_new(root, "weights", json_numbers(calibration->weights, k));
-        json_object_set_new(root, "biases", json_numbers(calibration->biases, k));
+        size_t scalings = calibration_scalings(calibration);
+        json_object_set_new(root, "weights", json_numbers(calibration->weights, scalings));
+        json_object_set_new(root, "biases", json_numbers(calibration->biases, scalings));
     }
     if (calibration->method == IVON_CALIBRATION_ISOTONIC)
         json_object_set_new(root, "isotonic", json_isotonic(calibration));
@@ -193,17 +194,17 @@ static int calibration_parse_functions(const struct parsing *parsing, const json
 static int calibration_parse_method(const struct parsing *parsing, const json_t *root,
                                     struct ivon_calibration *calibration)
 {
-    size_t k = calibration->outputs;
+    size_t scalings = calibration_scalings(calibration);
     int code;
     switch (calibration->method) {
     case IVON_CALIBRATION_TEMPERATURE:
         return calibration_parse_number(parsing, root, "temperature", 0x1p-20, 0x1p20,
                                         &calibration->temperature);
     case IVON_CALIBRATION_VECTOR:
-        code = calibration_parse_numbers(parsing, root, "weights", k, -1e6, 1e6,
+        code = calibration_parse_numbers(parsing, root, "weights", scalings, -1e6, 1e6,
                                          &calibration->weights);
         return code ? code
-                    : calibration_parse_numbers(parsing, root, "biases", k, -1e9, 1e9,
+                    : calibration_parse_numbers(parsing, root, "biases", scalings, -1e9, 1e9,
                                                 &calibration->biases);
     case IVON_CALIBRATION_ISOTONIC:
         return calibration_parse_functions(parsing, root, calibration);
@@ -240,8 +241,9 @@ static int calibration_parse_conformal(const struct parsing *parsing, const json
     code = calibration_parse_name(parsing, object, "score", score_names,
                                   sizeof score_names / sizeof *score_names, &score);
     bool numbers = score >= IVON_CONFORMAL_ABSOLUTE;
-    if (!code && (score == IVON_CONFORMAL_NONE ||
-                  numbers != ivon_likelihood_traits(calibration->likelihood)->regression))
+    const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(calibration->likelihood);
+    if (!code &&
+        (score == IVON_CONFORMAL_NONE || (numbers ? !traits->regression : !traits->classes)))
         code = calibration_parse_fail(parsing, "score", "one that the likelihood has");
     conformal->score = (enum ivon_conformal)score;
     if (!code)
@@ -274,9 +276,6 @@ static int calibration_parse_likelihood(const struct parsing *parsing, const jso
         names[count++] = traits->name;
     int code = calibration_parse_name(parsing, root, "likelihood", names, count, &found);
     calibration->likelihood = (enum ivon_likelihood)found;
-    traits = ivon_likelihood_traits(calibration->likelihood);
-    if (!code && !traits->classes && !traits->regression)
-        code = calibration_parse_fail(parsing, "likelihood", "one of classes or of regression");
     return code;
 }
 

@@ -129,6 +129,7 @@ static int validate_classes(const struct validation *v, const float *probabiliti
     struct ivon_metrics_options options = ivon_metrics_defaults();
     struct ivon_metrics *metrics = NULL;
     size_t count = 0;
+    options.likelihood = v->options->likelihood;
     options.outputs = v->options->outputs;
     int code = ivon_metrics_new(&metrics, &options, error);
     if (!code)
