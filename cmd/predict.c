@@ -213,7 +213,8 @@ static void predict_check_method(struct predict_command *command, struct argp_st
                      "--linear=draws");
     if (command->metrics && traits->regression && !traits->noise)
         argp_failure(state, EX_USAGE, 0,
-                     "the likelihood of counts has no closed form: --metrics need --linear=draws");
+                     "the likelihood %s has no closed form: --metrics need --linear=draws",
+                     traits->name);
 }
 
 /* Options of metrics need these, and some of them a likelihood. */

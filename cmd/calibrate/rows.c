@@ -145,7 +145,7 @@ static int calibrate_run_posterior(struct calibrate_command *command, struct ivo
     if (code)
         return code;
     struct ivon_predict_shape shape = ivon_predictor_shape(command->predictor);
-    command->options.outputs = shape.outputs;
+    command->options.outputs = calibration_outputs(command->options.likelihood, shape.outputs);
     command->rows.tokens = shape.tokens ? (uint64_t)shape.tokens : 1;
     return ivon_predictor_run(command->predictor, calibrate_take, command, error);
 }

@@ -34,11 +34,12 @@ static int check_calibration(const struct predict_calibration *calibrated,
             error, IVON_ERROR_DATA,
             "%s: a calibration of likelihood %s, expected %s, that of the predictions",
             command->calibration, ivon_likelihood_traits(summary->likelihood)->name, expected);
-    if (summary->outputs != shape->outputs)
+    size_t outputs = calibration_outputs(summary->likelihood, shape->outputs);
+    if (summary->outputs != outputs)
         return error_fill(
             error, IVON_ERROR_DATA,
             "%s: a calibration of %zu outputs, expected %zu, those of the predictions",
-            command->calibration, summary->outputs, shape->outputs);
+            command->calibration, summary->outputs, outputs);
     return 0;
 }
 

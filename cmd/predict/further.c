@@ -37,7 +37,8 @@ int predict_further_open(struct predict_further **out, const struct predict_comm
     enum ivon_likelihood likelihood = command->options.task.likelihood;
     further->command = command;
     further->traits = ivon_likelihood_traits(likelihood);
-    further->outputs = shape->outputs;
+    /* Of a regression they are its means. */
+    further->outputs = calibration_outputs(likelihood, shape->outputs);
     further->tokens = shape->tokens ? (size_t)shape->tokens : 1;
     for (size_t i = 0; i < LEVELS; i++)
         further->bounds[i] = ivon_normal_bound(levels[i]);
@@ -50,7 +51,7 @@ int predict_further_open(struct predict_further **out, const struct predict_comm
                    ? 0
                    : error_memory(error);
     if (!code && command->groups)
-        code = ivon_group_metrics_new(&further->groups, likelihood, shape->outputs, error);
+        code = ivon_group_metrics_new(&further->groups, likelihood, further->outputs, error);
     if (!code && command->by_class)
         code = ivon_group_metrics_new(&further->classes, likelihood, shape->outputs, error);
     return code;

@@ -16,17 +16,18 @@ struct columns {
     size_t count;
 };
 
-/* Adds a column with one number for each row of the network's outputs, or with K. */
+/* Adds a column with one number for each row of the network's outputs; or with `each`, unless that
+   is 0. */
 static void predict_output_add(struct columns *columns, const struct ivon_predict_shape *shape,
                                const char *name, const char *prefix, enum ivon_dtype dtype,
-                               bool each_output, const void *data)
+                               size_t each, const void *data)
 {
     struct ivon_column *column = &columns->column[columns->count];
     *column = (struct ivon_column){.name = name, .prefix = prefix, .dtype = dtype};
     if (shape->tokens)
         column->shape[column->rank++] = shape->tokens;
-    if (each_output)
-        column->shape[column->rank++] = (int64_t)shape->outputs;
+    if (each)
+        column->shape[column->rank++] = (int64_t)each;
     columns->data[columns->count++] = data;
 }
 
@@ -36,13 +37,16 @@ static void predict_output_add_calibrated(struct columns *columns,
 {
     struct predict_calibrated_columns own = predict_calibration_columns(output->calibrated);
     const struct ivon_predict_shape *shape = &output->shape;
+    size_t numbers = ivon_likelihood_targets(output->command->options.task.likelihood,
+                                             shape->outputs);
     if (own.sets) {
-        predict_output_add(columns, shape, "set_size", NULL, IVON_I64, false, own.size);
-        predict_output_add(columns, shape, "prediction_set", "set", IVON_I64, true, own.set);
+        predict_output_add(columns, shape, "set_size", NULL, IVON_I64, 0, own.size);
+        predict_output_add(columns, shape, "prediction_set", "set", IVON_I64, shape->outputs,
+                           own.set);
     }
     if (own.intervals) {
-        predict_output_add(columns, shape, "lower", NULL, IVON_F32, true, own.lower);
-        predict_output_add(columns, shape, "upper", NULL, IVON_F32, true, own.upper);
+        predict_output_add(columns, shape, "lower", NULL, IVON_F32, numbers, own.lower);
+        predict_output_add(columns, shape, "upper", NULL, IVON_F32, numbers, own.upper);
     }
 }
 
@@ -53,36 +57,38 @@ static struct columns predict_output_list_columns(const struct predict_output *o
     const struct ivon_predict_shape *shape = &output->shape;
     const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(
         command->options.task.likelihood);
+    size_t numbers = ivon_likelihood_targets(command->options.task.likelihood, shape->outputs);
     struct columns columns = {.count = 0};
     bool npy = command->format == IVON_NPY;
     if (traits->regression) {
-        predict_output_add(&columns, shape, "mean", NULL, IVON_F32, true, p->mean);
+        predict_output_add(&columns, shape, "mean", NULL, IVON_F32, numbers, p->mean);
         if (!npy)
-            predict_output_add(&columns, shape, "epistemic_std", NULL, IVON_F32, true,
+            predict_output_add(&columns, shape, "epistemic_std", NULL, IVON_F32, numbers,
                                p->epistemic_std);
         if (!npy && (!traits->noise || command->options.task.noise_std > 0))
-            predict_output_add(&columns, shape, "aleatoric_std", NULL, IVON_F32, true,
+            predict_output_add(&columns, shape, "aleatoric_std", NULL, IVON_F32, numbers,
                                p->aleatoric_std);
     } else {
         if (!npy) {
-            predict_output_add(&columns, shape, "prediction", NULL, IVON_I64, !traits->classes,
-                               p->prediction);
-            predict_output_add(&columns, shape, "max_probability", NULL, IVON_F32, false,
+            predict_output_add(&columns, shape, "prediction", NULL, IVON_I64,
+                               traits->classes ? 0 : numbers, p->prediction);
+            predict_output_add(&columns, shape, "max_probability", NULL, IVON_F32, 0,
                                p->max_probability);
-            predict_output_add(&columns, shape, "entropy", NULL, IVON_F32, false, p->entropy);
+            predict_output_add(&columns, shape, "entropy", NULL, IVON_F32, 0, p->entropy);
         }
         if (!npy && p->expected_entropy) {
-            predict_output_add(&columns, shape, "expected_entropy", NULL, IVON_F32, false,
+            predict_output_add(&columns, shape, "expected_entropy", NULL, IVON_F32, 0,
                                p->expected_entropy);
-            predict_output_add(&columns, shape, "mutual_information", NULL, IVON_F32, false,
+            predict_output_add(&columns, shape, "mutual_information", NULL, IVON_F32, 0,
                                p->mutual_information);
         }
-        predict_output_add(&columns, shape, "probabilities", "p", IVON_F32, true, p->probabilities);
+        predict_output_add(&columns, shape, "probabilities", "p", IVON_F32, shape->outputs,
+                           p->probabilities);
     }
     if (!npy && output->calibrated)
         predict_output_add_calibrated(&columns, output);
     if (!npy && command->options.logits)
-        predict_output_add(&columns, shape, "logits", "logit", IVON_F32, true, p->logits);
+        predict_output_add(&columns, shape, "logits", "logit", IVON_F32, shape->outputs, p->logits);
     return columns;
 }
 
@@ -118,14 +124,15 @@ static int open_arviz(struct predict_output *output, struct ivon_error *error)
     size_t samples = command->options.samples ? command->options.samples : 1;
     char creator[64];
     snprintf(creator, sizeof creator, "ivon-predict %s", ivon_version());
-    struct ivon_arviz_options options = {.size = sizeof options,
-                                         .samples = samples * command->argument_count,
-                                         .examples = command->positions.examples,
-                                         .outputs = rows_per_example(output) *
-                                                    (traits->classes ? 1 : output->shape.outputs),
-                                         .target_dtype = traits->regression ? IVON_F32 : IVON_I64,
-                                         .replace = command->files.force,
-                                         .creator = creator};
+    struct ivon_arviz_options options = {
+        .size = sizeof options,
+        .samples = samples * command->argument_count,
+        .examples = command->positions.examples,
+        .outputs = rows_per_example(output) *
+                   ivon_likelihood_targets(command->options.task.likelihood, output->shape.outputs),
+        .target_dtype = traits->regression ? IVON_F32 : IVON_I64,
+        .replace = command->files.force,
+        .creator = creator};
     return ivon_arviz_create(&output->arviz, command->log_likelihoods, &options, error);
 }
 
@@ -263,7 +270,9 @@ static int write_arviz(struct predict_output *output, const struct ivon_predicti
                      command->argument_count;
     const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(
         command->options.task.likelihood);
-    size_t width = rows_per_example(output) * (traits->classes ? 1 : output->shape.outputs) *
+    size_t width = rows_per_example(output) *
+                   ivon_likelihood_targets(command->options.task.likelihood,
+                                           output->shape.outputs) *
                    (traits->regression ? sizeof *p->targets : sizeof *p->labels);
     struct observations kept = {.numbers = calloc(p->count, sizeof *kept.numbers),
                                 .log_likelihoods = calloc(p->count, sizeof *kept.log_likelihoods),

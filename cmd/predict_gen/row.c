@@ -142,12 +142,14 @@ static int evaluate_samples(const struct predict_gen_command *command, struct iv
     struct ivon_member member = {network, source, 1};
     struct ivon_predictor *predictor = NULL;
     double s = evaluation->task.noise_std, tokens = shape->tokens ? (double)shape->tokens : 1;
-    bool noise = ivon_likelihood_traits(evaluation->task.likelihood)->noise;
-    struct criteria criteria = {
-        .points = points,
-        .samples = command->samples,
-        .exponent = shape->rho / command->draw.sample.temperature,
-        .constant = noise ? tokens * (double)shape->outputs * (log(s) + LOG_2_PI / 2) : 0};
+    const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(
+        evaluation->task.likelihood);
+    size_t targets = ivon_likelihood_targets(evaluation->task.likelihood, shape->outputs);
+    double constant = traits->noise ? log(s) + LOG_2_PI / 2 : traits->variances ? LOG_2_PI / 2 : 0;
+    struct criteria criteria = {.points = points,
+                                .samples = command->samples,
+                                .exponent = shape->rho / command->draw.sample.temperature,
+                                .constant = tokens * (double)targets * constant};
     options.task = evaluation->task;
     options.samples = command->samples;
     options.sample = command->draw.sample;

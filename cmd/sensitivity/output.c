@@ -72,7 +72,8 @@ static void add_targets(struct columns *columns, const struct sensitivity_output
 {
     const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(
         output->command->options.task.likelihood);
-    int64_t k = (int64_t)output->shape.outputs;
+    int64_t k = (int64_t)ivon_likelihood_targets(output->command->options.task.likelihood,
+                                                 output->shape.outputs);
     int rank = traits->classes || k == 1 ? 0 : 1;
     if (traits->regression) {
         sensitivity_output_add(columns, "label", "label", IVON_F32, rank, &k, block->targets);

@@ -55,3 +55,10 @@ void calibration_deviations(float *deviations, const float *epistemic, const flo
     for (size_t i = 0; i < count; i++)
         deviations[i] = (float)hypot((double)epistemic[i], aleatoric ? (double)aleatoric[i] : 0);
 }
+
+size_t calibration_outputs(enum ivon_likelihood likelihood, size_t outputs)
+{
+    return ivon_likelihood_traits(likelihood)->regression
+               ? ivon_likelihood_targets(likelihood, outputs)
+               : outputs;
+}

@@ -13,4 +13,7 @@ int calibration_read(struct ivon_calibration **calibration, const char *path,
 void calibration_deviations(float *deviations, const float *epistemic, const float *aleatoric,
                             size_t count);
 
+/* The outputs that a calibration is of: the probabilities of a row, or its means. */
+size_t calibration_outputs(enum ivon_likelihood likelihood, size_t outputs);
+
 #endif

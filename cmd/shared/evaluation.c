@@ -56,7 +56,7 @@ static const struct argp_option task_option_table[] = {
      "Cut an array of tokens into examples of T, to predict the next; of texts: tokens of each", 1},
     {"stride", KEY_STRIDE, "N", 0, "--context: tokens from one example to the next (default T)", 1},
     {"batch", KEY_BATCH, "N", 0, "Examples at a time", 1},
-    {"likelihood", KEY_LIKELIHOOD, "categorical|bernoulli|gaussian|poisson", 0,
+    {"likelihood", KEY_LIKELIHOOD, "categorical|bernoulli|gaussian|poisson|heteroscedastic", 0,
      "What the outputs are to the targets (default categorical)", 2},
     {"noise-std", KEY_NOISE_STD, "X", 0, "Gaussian: standard deviation of the targets", 2},
     {"ignore-label", KEY_IGNORE_LABEL, "N", 0, "Label of what does not count (default -100)", 2},

@@ -19,6 +19,11 @@ static int outputs_axes(const struct net_tensor *output, int64_t *shape)
     return rank;
 }
 
+static bool outputs_predict_variances(const struct outputs *outputs)
+{
+    return ivon_likelihood_traits(outputs->likelihood)->variances;
+}
+
 int outputs_check(void *context, const char *network, const struct net_tensor *output, size_t tile,
                   struct ivon_error *error)
 {
@@ -45,6 +50,12 @@ int outputs_check(void *context, const char *network, const struct net_tensor *o
     outputs->k = k;
     outputs->tokens = tokens;
     outputs->token_axis = rank == 3;
+    if (outputs_predict_variances(outputs) && k % 2)
+        return ivon_error_set(
+            error, IVON_ERROR_DATA,
+            "%s: %zu outputs, expected an even number: means, and behind them the "
+            "logarithm of each one's variance",
+            network, k);
     if (ivon_likelihood_traits(outputs->likelihood)->classes && k < 2)
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: one output, expected one for each class: is the likelihood "
@@ -72,7 +83,7 @@ bool outputs_are_probabilities(const struct outputs *outputs, const float *value
 
 size_t outputs_targets(const struct outputs *outputs)
 {
-    return outputs->tokens * targets_width(outputs->likelihood, outputs->k);
+    return outputs->tokens * ivon_likelihood_targets(outputs->likelihood, outputs->k);
 }
 
 int outputs_find_targets(const struct ivon_examples *examples, const char *targets, size_t *field,
@@ -99,7 +110,10 @@ int outputs_check_targets(const struct outputs *outputs, const struct ivon_examp
         return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: '%s' has %zu numbers for each example, expected %zu%s", path,
                               field->name, field->count, expected,
-                              classes ? ": the number of its class" : ", one for each output");
+                              classes ? ": the number of its class"
+                              : outputs_predict_variances(outputs)
+                                  ? ", one for each output of the first half, the means"
+                                  : ", one for each output");
     if (classes && ivon_dtype_is_float(field->dtype))
         return ivon_error_hint(
             error, IVON_HINT_REGRESSION,

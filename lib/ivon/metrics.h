@@ -21,10 +21,11 @@ extern "C" {
 
 /* The likelihood of the targets y given the network's outputs f. */
 enum ivon_likelihood {
-    IVON_CATEGORICAL, /* p = softmax(f), y one of K classes */
-    IVON_BERNOULLI,   /* p = sigmoid(f) for each of K outputs, y 0 or 1 for each */
-    IVON_GAUSSIAN,    /* y ~ N(f, noise_std²) for each of K outputs */
-    IVON_POISSON      /* y ~ Poisson(exp f), a count, for each of K outputs */
+    IVON_CATEGORICAL,    /* p = softmax(f), y one of K classes */
+    IVON_BERNOULLI,      /* p = sigmoid(f) for each of K outputs, y 0 or 1 for each */
+    IVON_GAUSSIAN,       /* y ~ N(f, noise_std²) for each of K outputs */
+    IVON_POISSON,        /* y ~ Poisson(exp f), a count, for each of K outputs */
+    IVON_HETEROSCEDASTIC /* y ~ N(f_i, exp f_{K/2 + i}) for each i of the first half of K outputs */
 };
 
 /* The form of a likelihood's targets and predictions. */
@@ -34,11 +35,16 @@ struct ivon_likelihood_traits {
     bool regression;  /* targets are numbers, predictions their means; else integers, and
                          probabilities */
     bool noise;       /* it needs noise_std */
+    bool variances;   /* the second half of the outputs are logarithms of variances, and there is
+                         one target for each output of the first half */
 };
 
 /* Null: there is no such likelihood. They are numbered from 0 on without gaps. */
 IVON_API const struct ivon_likelihood_traits *ivon_likelihood_traits(
     enum ivon_likelihood likelihood);
+
+/* How many targets a row of K outputs has; of a regression so many means are predicted. */
+IVON_API size_t ivon_likelihood_targets(enum ivon_likelihood likelihood, size_t outputs);
 
 /* The loss of an example whose K outputs say nothing: equal probabilities. NaN: regression. */
 IVON_API double ivon_guessing_loss(enum ivon_likelihood likelihood, size_t outputs);

@@ -7,7 +7,8 @@
  * information of prediction and weights (Depeweg et al. 2018). Entropies are in nats.
  *
  * Regression: f̄ and, as the law of total variance has it, the epistemic variance of f over the
- * samples and the aleatoric noise_std², or of counts the mean itself.
+ * samples and the aleatoric noise_std², or of counts the mean itself, or where the outputs tell it
+ * the mean of exp t over the samples.
  *
  * A result depends on data, posteriors, seed and tile alone: not on threads, memory, or how the
  * checkpoints are stored.
@@ -30,7 +31,8 @@ extern "C" {
  * Weights are drawn, or the network is linearised at the mean m: its outputs are f ~ N(f(m), C),
  * C = τ J Σ Jᵀ for each row by itself, which takes a backward pass for each output of an example.
  * In closed form that gives regressions of Gaussian targets their mean, epistemic variance diag C
- * and density, counts the mean exp(f + diag C/2) of their rates without a density, and classes and
+ * and density, counts the mean exp(f + diag C/2) of their rates without a density, as it does
+ * variances that the outputs tell, and classes and
  * events p = softmax or σ of f/√(1 + π/8 diag C) (MacKay, Neural Computation 1992), where nothing
  * is averaged that could disagree; or S draws of f stand where those of weights do. (Khan et al.,
  * NeurIPS 2019, arXiv:1906.01930; Immer et al., AISTATS 2021, arXiv:2008.08400.)
@@ -104,14 +106,15 @@ struct ivon_predictions {
     const float *entropy;            /* R; Bernoulli: summed over the K events */
     const float *expected_entropy;   /* R; null in a linearised network's closed form */
     const float *mutual_information; /* R, likewise */
-    const float *mean;               /* R × K, regression: of y */
-    const float *epistemic_std;      /* R × K, regression */
-    const float *aleatoric_std;      /* R × K, regression: of y given its mean, where known */
-    const float *logits;             /* R × K */
-    const int64_t *labels;           /* targets: R, or R × K of 0 and 1 */
-    const float *targets;            /* targets: R × K, Gaussian */
-    const bool *counts;              /* R: whether the target counts (ivon/targets.h) */
-    const size_t *positions;         /* count: how many of the example's targets count */
+    /* Of regression, one for each of a row's targets (ivon_likelihood_targets): */
+    const float *mean; /* of y */
+    const float *epistemic_std;
+    const float *aleatoric_std; /* of y given its mean, where known */
+    const float *logits;        /* R × K */
+    const int64_t *labels;      /* targets: R, or R × K of 0 and 1 */
+    const float *targets;       /* targets of regression, likewise */
+    const bool *counts;         /* R: whether the target counts (ivon/targets.h) */
+    const size_t *positions;    /* count: how many of the example's targets count */
     /* Of every sample: members × samples rows of `count`, summed over what counts of an example. */
     const double *log_likelihoods;
     /* Of every sample: targets drawn from what it says, as many as an example has; one of the two,

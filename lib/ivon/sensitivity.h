@@ -120,7 +120,7 @@ struct ivon_sensitivities {
     const float *targets;                  /* R × K, Gaussian */
     const int64_t *prediction;             /* R; Bernoulli R × K; not Gaussian */
     const float *outputs;                  /* R × K: f */
-    const float *means;                    /* R × K, regression: of y, as predicted at f */
+    const float *means;                    /* regression: of each target, as predicted at f */
     const double *loss, *residual;         /* count: L, ‖e‖₁ */
     const double *row_loss, *row_residual; /* R */
     /* scores[s] of score s: count, if it was asked for; row_scores[s]: R, if rows have it, too. */

@@ -197,7 +197,7 @@ int ivon_metrics_add(struct ivon_metrics *metrics, uint64_t first, size_t count,
 {
     enum ivon_likelihood likelihood = metrics->likelihood;
     const struct row_targets targets = {.labels = labels, .ignored = ignored};
-    size_t outputs = metrics->outputs, width = targets_width(likelihood, outputs), more;
+    size_t outputs = metrics->outputs, width = ivon_likelihood_targets(likelihood, outputs), more;
     if (metrics->traits->regression)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "these metrics are of regression, expected no probabilities");
@@ -345,7 +345,7 @@ static size_t find_bin(const double *starts, size_t bins, float confidence)
 static struct moments calibration(struct ivon_metrics *metrics, const double *starts, size_t bins)
 {
     size_t count = metrics->confidence_count;
-    size_t width = targets_width(metrics->likelihood, metrics->outputs);
+    size_t width = ivon_likelihood_targets(metrics->likelihood, metrics->outputs);
     struct moments error = {0};
     memset(metrics->gaps, 0, bins * sizeof *metrics->gaps);
     for (size_t i = 0; i < count; i++) {

@@ -383,7 +383,7 @@ near(read("tokens.out.h5", "probabilities"), softmax(network(w, x) / np.sqrt(1 +
   expect 64 "takes one posterior, 2" $closed q.h5
   expect 64 "need --linear=draws" $closed -n 4
   expect 64 "need --linear=draws" $closed --log-likelihoods=ll.nc
-  expect 64 "counts has no closed form" $closed --likelihood=poisson --metrics
+  expect 64 "the likelihood poisson has no closed form" $closed --likelihood=poisson --metrics
   expect 64 "none of --mean" ivon-predict -q --average x.npy --method=linear
   expect 71 "3 x 5 x 5, take .* MB of memory" \
     ivon-predict -q tokens.h5 --data=data.h5:/tokens --method=linear --linear=draws --memory=500

@@ -75,19 +75,25 @@ static void text_is_cleaned_byte_by_byte(void **state)
 static void likelihoods_have_traits(void **state)
 {
     (void)state;
-    static const struct ivon_likelihood_traits expected[] = {{"categorical", true, false, false},
-                                                             {"bernoulli", false, false, false},
-                                                             {"gaussian", false, true, true},
-                                                             {"poisson", false, true, false}};
-    for (int i = IVON_CATEGORICAL; i <= IVON_POISSON; i++) {
+    static const struct ivon_likelihood_traits expected[] = {
+        {"categorical", true, false, false, false},
+        {"bernoulli", false, false, false, false},
+        {"gaussian", false, true, true, false},
+        {"poisson", false, true, false, false},
+        {"heteroscedastic", false, true, false, true}};
+    for (int i = IVON_CATEGORICAL; i <= IVON_HETEROSCEDASTIC; i++) {
         const struct ivon_likelihood_traits *found = ivon_likelihood_traits(
             (enum ivon_likelihood)i);
         assert_string_equal(found->name, expected[i].name);
         assert_true(found->classes == expected[i].classes &&
                     found->regression == expected[i].regression &&
-                    found->noise == expected[i].noise);
+                    found->noise == expected[i].noise && found->variances == expected[i].variances);
+        assert_int_equal(ivon_likelihood_targets((enum ivon_likelihood)i, 6), found->classes ? 1
+                                                                              : found->variances
+                                                                                  ? 3
+                                                                                  : 6);
     }
-    assert_null(ivon_likelihood_traits((enum ivon_likelihood)4));
+    assert_null(ivon_likelihood_traits((enum ivon_likelihood)5));
     assert_null(ivon_likelihood_traits((enum ivon_likelihood) - 1));
     /* −log of 1 in 10 classes, and of ½ for each of 3 events: one rounding of the logarithm each */
     assert_true(fabs(ivon_guessing_loss(IVON_CATEGORICAL, 10) - log(10)) < 0x1p-51);

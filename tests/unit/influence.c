@@ -113,7 +113,7 @@ static void every_likelihood(void **state)
 {
     (void)state;
     static struct matrix matrix;
-    for (int likelihood = IVON_CATEGORICAL; likelihood <= IVON_POISSON; likelihood++)
+    for (int likelihood = IVON_CATEGORICAL; likelihood <= IVON_HETEROSCEDASTIC; likelihood++)
         for (int form = 0; form < 4; form++) {
             struct problem problem;
             problem_begin(&problem, (enum ivon_likelihood)likelihood, form % 2,
@@ -197,7 +197,7 @@ static void measures(void **state)
     (void)state;
     static struct matrix matrix;
     static double q[MOST][PARAMETERS];
-    for (int likelihood = IVON_CATEGORICAL; likelihood <= IVON_POISSON; likelihood++)
+    for (int likelihood = IVON_CATEGORICAL; likelihood <= IVON_HETEROSCEDASTIC; likelihood++)
         for (int form = 0; form < 4; form++) {
             struct problem problem;
             enum ivon_measure measure = form / 2 ? IVON_MEASURE_LOGIT : IVON_MEASURE_MARGIN;
@@ -500,7 +500,7 @@ static void refusals(void **state)
     assert_string_equal(error.message, "data: has no targets, which losses need");
     options.measure = IVON_MEASURE_LOGIT;
     options.output = CLASSES;
-    refuse(&problem, &options, IVON_ERROR_ARGUMENT, "there is no output 3 to measure");
+    refuse(&problem, &options, IVON_ERROR_ARGUMENT, "there is no output 4 to measure");
     options.measure = IVON_MEASURE_TOKEN_LOSS;
     refuse(&problem, &options, IVON_ERROR_ARGUMENT, "no axis of tokens");
     options.measure = IVON_MEASURE_LOSS;

@@ -217,7 +217,7 @@ static void poisson(void **unused)
             expected -= log(pow(rate, count) * exp(-rate) / factorials[k % 8]);
             assert_true(fabs((double)p[k] - rate) <= 0x1p-24 * rate);
             assert_true(fabs((double)e[k] - (rate - count)) <= 0x1p-23 * (rate + count));
-            assert_true(kind->curvature(&likelihood, (double)p[k]) == (double)p[k]);
+            assert_true(kind->curvature(&likelihood, p, k) == (double)p[k]);
         }
         assert_true(fabs(loss[i] - expected) <= 1e-13 * (1 + fabs(expected)));
         assert_true(kind->nll(&likelihood, loss[i]) == loss[i]);
@@ -227,8 +227,57 @@ static void poisson(void **unused)
     assert_true(isnan(ivon_guessing_loss(IVON_POISSON, K)));
 }
 
+/* Means and logarithms of variances: sums of a few numbers up to 100 are right to a few units of
+   double; p is f, and e is rounded to binary32. Λ is the mean of e eᵀ over y ~ N(μ, exp t), by the
+   trapezoidal rule, whose error is far below 1e-9 where the density and nine derivatives end. */
+static void heteroscedastic(void **unused)
+{
+    (void)unused;
+    enum { HALF = 2, K = 2 * HALF, STEPS = 2000 };
+    const struct likelihood likelihood = {IVON_HETEROSCEDASTIC, K, NAN};
+    const struct likelihood_kind *kind = likelihood_kind_of(IVON_HETEROSCEDASTIC);
+    float f[ROWS * K], y[ROWS * HALF], p[ROWS * K], e[ROWS * K];
+    double loss[ROWS];
+    const struct row_targets targets = {.numbers = y};
+    state = 7;
+    for (size_t i = 0; i < ROWS * K; i++)
+        f[i] = uniform(-3, 3);
+    for (size_t i = 0; i < ROWS * HALF; i++)
+        y[i] = uniform(-3, 3);
+    likelihood_evaluate(&likelihood, ROWS, f, &targets, p, loss);
+    likelihood_residual(&likelihood, ROWS, p, &targets, e);
+    assert_memory_equal(p, f, sizeof p);
+    for (size_t i = 0; i < ROWS; i++) {
+        double density = 0;
+        for (size_t c = 0; c < HALF; c++) {
+            double mean = (double)f[i * K + c], variance = exp((double)f[i * K + HALF + c]);
+            double off = mean - (double)y[i * HALF + c], second[2] = {0}, mixed = 0;
+            density += log(exp(-off * off / (2 * variance)) / sqrt(2 * acos(-1.0) * variance));
+            assert_true(fabs((double)e[i * K + c] - off / variance) <= 1e-7 * fabs(off / variance));
+            double slope = (1 - off * off / variance) / 2;
+            assert_true(fabs((double)e[i * K + HALF + c] - slope) <= 1e-7 * (1 + fabs(slope)));
+            for (int s = -STEPS; s <= STEPS; s++) {
+                double z = 12.0 * s / STEPS, weight = exp(-z * z / 2) * 12 / STEPS;
+                weight /= sqrt(2 * acos(-1.0));
+                second[0] += weight * z * z / variance;
+                second[1] += weight * (1 - z * z) * (1 - z * z) / 4;
+                mixed += weight * z * (1 - z * z);
+            }
+            assert_true(fabs(mixed) < 1e-9);
+            for (size_t half = 0; half < 2; half++)
+                assert_true(
+                    fabs(kind->curvature(&likelihood, p + i * K, half * HALF + c) / second[half] -
+                         1) < 1e-9);
+        }
+        assert_true(fabs(kind->nll(&likelihood, loss[i]) + density) <= 1e-12 * (1 + fabs(density)));
+    }
+    assert_true(likelihood_is_known(&likelihood));
+    assert_true(isnan(ivon_guessing_loss(IVON_HETEROSCEDASTIC, K)));
+}
+
 /* e = ∂L/∂f by central differences with step h: the loss is right to 2^-21, its third derivative is
-   below 1/8 (of softmax and sigmoid), a Gaussian's 0, and that of counts exp f, below 8. */
+   below 1/8 (of softmax and sigmoid), a Gaussian's 0, that of counts exp f, below 8, and of
+   variances (y − μ)² exp(−t)/2, below 60. */
 static void residuals_are_derivatives(void **unused)
 {
     (void)unused;
@@ -238,7 +287,8 @@ static void residuals_are_derivatives(void **unused)
     const int64_t labels[K] = {1, 0, 1, 1};
     const struct row_targets targets = {.labels = labels, .numbers = y, .ignored = IGNORED};
     state = 4;
-    for (int kind = IVON_CATEGORICAL; kind <= IVON_POISSON; kind++) {
+    static const double third[] = {0.125, 0.125, 0.125, 8, 60};
+    for (int kind = IVON_CATEGORICAL; kind <= IVON_HETEROSCEDASTIC; kind++) {
         const struct likelihood likelihood = {(enum ivon_likelihood)kind, K, 1.5};
         float f[K], p[K], e[K];
         for (size_t i = 0; i < K; i++)
@@ -256,7 +306,7 @@ static void residuals_are_derivatives(void **unused)
             likelihood_evaluate(&likelihood, 1, f, &targets, NULL, &below);
             f[i] = kept;
             if (!(fabs((above - below) / moved - (double)e[i]) <=
-                  0x1p-21 / step + step * step / 6 * (kind == IVON_POISSON ? 8 : 0.125)))
+                  0x1p-21 / step + step * step / 6 * third[kind]))
                 fail_msg("likelihood %d, output %zu: difference %.9g, residual %.9g", kind, i,
                          (above - below) / moved, (double)e[i]);
         }
@@ -343,6 +393,8 @@ static double curvature_of(const struct likelihood *likelihood, const float *p, 
         return i == j ? own * (1 - own) : 0;
     case IVON_GAUSSIAN:
         return i == j ? 1 / (likelihood->noise_std * likelihood->noise_std) : 0;
+    case IVON_HETEROSCEDASTIC:
+        return i != j ? 0 : i < likelihood->k / 2 ? exp(-(double)p[i + likelihood->k / 2]) : 0.5;
     default:
         return i == j ? own : 0;
     }
@@ -351,7 +403,7 @@ static double curvature_of(const struct likelihood *likelihood, const float *p, 
 /* Sums of K products, of which the columns and p are floats: K + 4 roundings of the largest. */
 static void check_curvature(const struct likelihood *likelihood, const float *p)
 {
-    enum { K = 5 };
+    enum { K = 6 };
     float columns[K][K], x[K], product[K];
     double direction[K], most = 0;
     const double bound = (K + 4) * 0x1p-24;
@@ -390,15 +442,15 @@ static void check_curvature(const struct likelihood *likelihood, const float *p)
 static void curvatures(void **unused)
 {
     (void)unused;
-    static const int64_t labels[5] = {0};
-    static const float numbers[5] = {0};
+    static const int64_t labels[6] = {0};
+    static const float numbers[6] = {0};
     static const struct row_targets targets = {labels, numbers, IGNORED};
-    for (enum ivon_likelihood kind = IVON_CATEGORICAL; kind <= IVON_POISSON; kind++) {
-        const struct likelihood likelihood = {kind, 5, kind == IVON_GAUSSIAN ? 0.5 : NAN};
+    for (enum ivon_likelihood kind = IVON_CATEGORICAL; kind <= IVON_HETEROSCEDASTIC; kind++) {
+        const struct likelihood likelihood = {kind, 6, kind == IVON_GAUSSIAN ? 0.5 : NAN};
         state = 3;
         for (int trial = 0; trial < 20; trial++) {
-            float f[5], p[5];
-            for (size_t i = 0; i < 5; i++)
+            float f[6], p[6];
+            for (size_t i = 0; i < 6; i++)
                 f[i] = uniform(-trial, trial);
             likelihood_evaluate(&likelihood, 1, f, &targets, p, NULL);
             check_curvature(&likelihood, p);
@@ -414,6 +466,7 @@ int main(void)
         cmocka_unit_test(bernoulli),
         cmocka_unit_test(gaussian),
         cmocka_unit_test(poisson),
+        cmocka_unit_test(heteroscedastic),
         cmocka_unit_test(residuals_are_derivatives),
         cmocka_unit_test(several_rows),
         cmocka_unit_test(events_that_do_not_count),

@@ -368,7 +368,7 @@ static void what_linearised_networks_cannot(void **state)
     check_refusal(&problem, &other, 1, IVON_ERROR_ARGUMENT, "0 draws");
     other.samples = 1;
     other.resources.memory = 100;
-    check_refusal(&problem, &other, 1, IVON_ERROR_MEMORY, "3 x 3 x 3");
+    check_refusal(&problem, &other, 1, IVON_ERROR_MEMORY, "3 x 4 x 4");
     problem_end(&problem);
 }
 

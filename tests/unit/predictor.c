@@ -361,8 +361,8 @@ static void blocks_of_samples(void **state)
     (void)state;
     struct problem problem;
     problem_begin(&problem, IVON_CATEGORICAL, false, 0);
-    /* 5 numbers, a label and whether it counts, 3 sums and an entropy; the results of three */
-    enum { EACH = 5 * 4 + 8 + 1 + 3 * 8 + 8, PIECE = 3 * (3 * 4 + 8 + 4 * 4) };
+    /* 5 numbers, a label and whether it counts, sums and an entropy; the results of three */
+    enum { EACH = 5 * 4 + 8 + 1 + CLASSES * 8 + 8, PIECE = 3 * (CLASSES * 4 + 8 + 4 * 4) };
     assert_int_equal(block_of(&problem, 0, 16, false), EXAMPLES);
     assert_int_equal(block_of(&problem, 12 * EACH + PIECE, 2, false), 12);
     assert_int_equal(block_of(&problem, 12 * EACH + PIECE, 16, false), 12);

@@ -9,7 +9,7 @@ static void all_numbers(void **state)
 {
     (void)state;
     static const size_t batches[] = {1, 4, 0};
-    for (int likelihood = IVON_CATEGORICAL; likelihood <= IVON_POISSON; likelihood++)
+    for (int likelihood = IVON_CATEGORICAL; likelihood <= IVON_HETEROSCEDASTIC; likelihood++)
         for (int form = 0; form < 4; form++) {
             struct problem problem;
             problem_begin(&problem, (enum ivon_likelihood)likelihood, form & 1,
@@ -127,13 +127,14 @@ static void nothing_moves(void **state)
     problem_end(&problem);
 }
 
-/* With samples, residuals are p averaged over networks with drawn weights; p is the library's own
+/* With samples, residuals are of p averaged over networks with drawn weights, or where they are not
+   linear in p themselves averages; p is the library's own
    to the rounding of averages. */
 static void residuals_over_samples(void **state)
 {
     (void)state;
     enum { SAMPLES = 5 };
-    for (int likelihood = IVON_CATEGORICAL; likelihood <= IVON_POISSON; likelihood++) {
+    for (int likelihood = IVON_CATEGORICAL; likelihood <= IVON_HETEROSCEDASTIC; likelihood++) {
         struct problem problem;
         static double averages[EXAMPLES * WIDTH];
         problem_begin(&problem, (enum ivon_likelihood)likelihood, true, HIDDEN);
@@ -168,6 +169,8 @@ static void residuals_over_samples(void **state)
                 double f[CLASSES], p[CLASSES];
                 differentiate(&drawn, problem.x + row * INPUTS, f, jacobian);
                 probabilities(&drawn, f, p);
+                if (likelihood == IVON_HETEROSCEDASTIC)
+                    residual_of(&problem, row, f, p);
                 for (size_t c = 0; c < CLASSES; c++)
                     averages[row * CLASSES + c] += p[c] / SAMPLES;
             }

@@ -80,9 +80,20 @@ static inline void probabilities(const struct problem *problem, const double *f,
                                                        : f[c];
 }
 
+/* (y − μ) exp(−t/2) of target c of a row whose second half are the logarithms t of variances. */
+static inline double scaled_error(const struct problem *problem, size_t row, const double *f,
+                                  size_t c)
+{
+    return ((double)problem->numbers[row * HALF + c] - f[c]) / sqrt(exp(f[HALF + c]));
+}
+
 static inline double loss_of(const struct problem *problem, size_t row, const double *f)
 {
     double p[CLASSES], loss = 0;
+    for (size_t c = 0; c < HALF && problem->likelihood == IVON_HETEROSCEDASTIC; c++)
+        loss += (f[HALF + c] + pow(scaled_error(problem, row, f, c), 2)) / 2;
+    if (problem->likelihood == IVON_HETEROSCEDASTIC)
+        return loss;
     probabilities(problem, f, p);
     if (problem->likelihood == IVON_CATEGORICAL)
         return ignored(problem, row) ? 0 : -log(p[problem->labels[row]]);
@@ -111,6 +122,10 @@ static inline void residual_of(const struct problem *problem, size_t row, const 
             e[c] = p[c] - (double)problem->labels[at];
         else if (problem->likelihood == IVON_POISSON)
             e[c] = p[c] - (double)problem->numbers[at];
+        else if (problem->likelihood == IVON_HETEROSCEDASTIC && c < HALF)
+            e[c] = -scaled_error(problem, row, p, c) / sqrt(exp(p[HALF + c]));
+        else if (problem->likelihood == IVON_HETEROSCEDASTIC)
+            e[c] = (1 - pow(scaled_error(problem, row, p, c - HALF), 2)) / 2;
         else
             e[c] = (p[c] - (double)problem->numbers[at]) / 0.25;
     }
@@ -151,7 +166,9 @@ static inline void score(const struct problem *problem, struct reference *refere
         for (size_t k = 0; k < CLASSES; k++) {
             double curvature = problem->likelihood == IVON_GAUSSIAN  ? 4
                                : problem->likelihood == IVON_POISSON ? before[k]
-                                                                     : before[k] * (1 - before[k]);
+                               : problem->likelihood == IVON_HETEROSCEDASTIC
+                                   ? k < HALF ? exp(-before[HALF + k]) : 0.5
+                                   : before[k] * (1 - before[k]);
             reference->residual[i] += fabs(e[at + k]);
             reference->mpe[i] += fabs(curvature * rho * c[at + k][at + k] * e[at + k]);
             if (!ignored(problem, row))
@@ -165,7 +182,7 @@ static inline void score(const struct problem *problem, struct reference *refere
     }
 }
 
-/* `expected`: p averaged over samples, or null. */
+/* `expected`: p, or where variances are predicted e, averaged over samples; or null. */
 static inline void refer(const struct problem *problem, double rho, bool full,
                          const double *expected, struct reference *reference)
 {
@@ -181,6 +198,8 @@ static inline void refer(const struct problem *problem, double rho, bool full,
             probabilities(problem, reference->f[i] + at, p);
             residual_of(problem, row, expected ? expected + row * CLASSES : p,
                         reference->e[i] + at);
+            if (expected && problem->likelihood == IVON_HETEROSCEDASTIC)
+                memcpy(reference->e[i] + at, expected + row * CLASSES, sizeof p);
         }
         square(problem, reference, i);
         score(problem, reference, i, full);

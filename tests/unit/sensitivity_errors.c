@@ -201,9 +201,9 @@ static void bad_rows(void **state)
     run_from(&problem, sensitivity, 0, &found);
     int64_t label = problem.labels[17];
     problem.labels[17] = CLASSES;
-    expect_row(&problem, sensitivity, "data: row 17: target 3, expected a class from 0 to 2");
+    expect_row(&problem, sensitivity, "data: row 17: target 4, expected a class from 0 to 3");
     problem.labels[17] = -1;
-    expect_row(&problem, sensitivity, "data: row 17: target -1, expected a class from 0 to 2");
+    expect_row(&problem, sensitivity, "data: row 17: target -1, expected a class from 0 to 3");
     problem.labels[17] = label;
     float x = problem.x[7 * INPUTS + 2];
     problem.x[7 * INPUTS + 2] = NAN;

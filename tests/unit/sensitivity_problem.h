@@ -12,7 +12,8 @@ enum {
     EXAMPLES = 23,
     INPUTS = 5,
     HIDDEN = 4,
-    CLASSES = 3,
+    CLASSES = 4, /* two means and two logarithms of variances */
+    HALF = CLASSES / 2,
     TOKENS = 3,
     WIDTH = TOKENS * CLASSES,
     PARAMETERS = INPUTS * HIDDEN + HIDDEN + INPUTS * CLASSES + CLASSES,
@@ -70,7 +71,7 @@ static inline void add_data(struct problem *problem)
 {
     size_t tokens = problem->tokens;
     bool classes = problem->likelihood == IVON_CATEGORICAL;
-    size_t targets = tokens * (classes ? 1 : CLASSES);
+    size_t each = ivon_likelihood_targets(problem->likelihood, CLASSES), targets = tokens * each;
     for (size_t i = 0; i < EXAMPLES * tokens * INPUTS; i++)
         problem->x[i] = model_random(&problem->model, -1, 1);
     for (size_t i = 0; i < EXAMPLES * targets; i++) {
@@ -82,7 +83,7 @@ static inline void add_data(struct problem *problem)
             problem->labels[i] = IGNORED; /* and all of example 8's */
     }
     bool numbers = problem->likelihood >= IVON_GAUSSIAN;
-    int64_t shape[] = {(int64_t)tokens, INPUTS}, wide[] = {(int64_t)tokens, CLASSES};
+    int64_t shape[] = {(int64_t)tokens, INPUTS}, wide[] = {(int64_t)tokens, (int64_t)each};
     int axis = !problem->token_axis;
     problem->examples = open_table(&problem->table, EXAMPLES, 2 - axis, shape + axis, problem->x,
                                    numbers ? IVON_F32 : IVON_I64, 2 - axis - classes, wide + axis,

@@ -9,7 +9,7 @@ static void influence(void **state)
 {
     (void)state;
     enum { TESTS = 6 };
-    for (int likelihood = IVON_CATEGORICAL; likelihood <= IVON_POISSON; likelihood++) {
+    for (int likelihood = IVON_CATEGORICAL; likelihood <= IVON_HETEROSCEDASTIC; likelihood++) {
         struct problem problem;
         problem_begin(&problem, (enum ivon_likelihood)likelihood, true, HIDDEN);
         struct ivon_sensitivity_options options = options_of(&problem);
@@ -19,8 +19,10 @@ static void influence(void **state)
         refer(&problem, problem.model.ess / counted(&problem), true, NULL, &expected);
         bool classes = likelihood == IVON_CATEGORICAL, numbers = likelihood >= IVON_GAUSSIAN;
         struct table table;
-        int64_t shape[] = {TOKENS, INPUTS}, wide[] = {TOKENS, CLASSES};
-        size_t at = 11 * TOKENS * (classes ? 1 : CLASSES);
+        int64_t shape[] = {TOKENS, INPUTS},
+                each = (int64_t)ivon_likelihood_targets(problem.likelihood, CLASSES);
+        int64_t wide[] = {TOKENS, each};
+        size_t at = 11 * TOKENS * (size_t)each;
         struct ivon_examples *tests = open_table(
             &table, TESTS, 2, shape, problem.x + 11 * TOKENS * INPUTS,
             numbers ? IVON_F32 : IVON_I64, classes ? 1 : 2, wide,
@@ -108,7 +110,7 @@ static void check_group(const struct problem *problem, const int64_t *groups,
 static void groups_of_examples(void **state)
 {
     (void)state;
-    for (int likelihood = IVON_CATEGORICAL; likelihood <= IVON_POISSON; likelihood++)
+    for (int likelihood = IVON_CATEGORICAL; likelihood <= IVON_HETEROSCEDASTIC; likelihood++)
         for (int form = 0; form < 2; form++) {
             static const int64_t numbers[] = {INT64_MAX, -5, 7, 0};
             struct problem problem;

@@ -76,7 +76,8 @@ def says_where(call, line):
     """A message about an input names it, or an option."""
     files = {os.path.basename(part.split("=")[-1].split(":")[0]) for argument in call.arguments
              for part in argument.split(",")}
-    return "--" in line or any(name and name in line for name in files) or "out" in line or "run" in line
+    return "--" in line or any(name and name in line for name in files) or "out" in line or \
+        "run" in line or "learning rate" in line
 
 
 def check_failure(call, result, before, after):

@@ -101,7 +101,7 @@ class Call:
         self.chosen |= {"likelihood", "noise-std"}
         name = self.likelihood
         if self.chance(0.02):
-            name, self.bad = self.some("categorical", "bernoulli", "gaussian", "poisson", "weibull"), True
+            name, self.bad = self.some("categorical", "bernoulli", "gaussian", "poisson", "heteroscedastic", "weibull"), True
         arguments = [f"--likelihood={name}"] if name != "categorical" or self.chance(0.1) else []
         if name == "gaussian" and not self.chance(0.06):
             arguments.append(f"--noise-std={self.some('0.5', '1', '1e-3', '1e6')}")
@@ -184,7 +184,7 @@ def linearised(call):
     if (several or any(map(call.has, ("mean", "recalibrate", "average")))) and not call.chance(0.05):
         return None
     call.chosen |= {"mean", "recalibrate", "average", "linear"}
-    draws = any(map(call.has, ("samples", "log-likelihoods"))) or call.likelihood == "poisson"
+    draws = any(map(call.has, ("samples", "log-likelihoods"))) or call.likelihood in ("poisson", "heteroscedastic")
     if draws or call.chance(0.5):
         return ["--method=linear", "--linear=draws"]
     call.chosen |= {"samples", "log-likelihoods"}
@@ -243,7 +243,7 @@ def with_samples(rule):
     return added
 
 
-NUMBERS = ("gaussian", "poisson")
+NUMBERS = world.NUMBERS
 
 
 def classes(rule):
@@ -292,7 +292,7 @@ DATA = {
     "context": rarely(values(1, 3, 500)),
     "stride": when(lambda call: call.has("context"), values(1, 2, 50)),
     "ignore-label": when(lambda call: call.likelihood not in NUMBERS, values(-100, -1, 0, 1, 77)),
-    "likelihood": rarely(values("categorical", "bernoulli", "gaussian", "poisson", edge=0)),
+    "likelihood": rarely(values("categorical", "bernoulli", "gaussian", "poisson", "heteroscedastic", edge=0)),
     "noise-std": regression(values(0.5, 2)),
 }
 

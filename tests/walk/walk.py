@@ -124,7 +124,8 @@ class Walk:
             self.make(self.ivon("fit", kind + "-graph.h5", f"--data={kind}-data.h5:/train", "--rank=4",
                                 "--structure=lowrank", "--likelihood=" + world.LIKELIHOODS[kind], *noise,
                                 "--no-provenance", f"--output={kind}-low.h5"))
-            score = {"gaussian": "normalised", "poisson": "normalised", "categorical": "aps"}.get(world.LIKELIHOODS[kind])
+            score = "normalised" if world.LIKELIHOODS[kind] in world.NUMBERS else \
+                "aps" if world.LIKELIHOODS[kind] == "categorical" else None
             self.make(self.ivon("calibrate", kind + "-graph.h5", f"--data={kind}-data.h5:/train", *noise,
                                 "--likelihood=" + world.LIKELIHOODS[kind],
                                 *([f"--conformal={score}", "--coverage=0.6"] if score else []),

@@ -19,8 +19,8 @@ import safetensors_file  # noqa: E402
 FEATURES, CLASSES, EXAMPLES, LENGTH, VOCABULARY, IGNORED = 3, 3, 14, 4, 11, -100
 LIKELIHOODS = {"plain": "categorical", "norm": "categorical", "token": "categorical",
                "text": "categorical", "events": "bernoulli", "token_events": "bernoulli",
-               "numbers": "gaussian", "token_numbers": "gaussian", "rates": "poisson"}
-KINDS = tuple(LIKELIHOODS)
+               "numbers": "gaussian", "token_numbers": "gaussian", "rates": "poisson", "spreads": "heteroscedastic"}
+KINDS, NUMBERS = tuple(LIKELIHOODS), ("gaussian", "poisson", "heteroscedastic")
 HAS_TOKENS = ("token", "text", "token_events", "token_numbers")
 
 # Posteriors by what is to be expected of them: odd ones are legal, bad ones are to be refused, or told of.
@@ -38,8 +38,8 @@ def network(kind):
     """(graph, shapes of parameters, of buffers) of a linear network; `norm` has a batch norm behind it."""
     tokens, info = kind in HAS_TOKENS, helper.make_tensor_value_info
     axes = ["n", "t"] if tokens else ["n"]
-    shapes, buffers = {"weight": (FEATURES, CLASSES), "bias": (CLASSES,)}, {}
-    classes = VOCABULARY if kind == "text" else CLASSES
+    classes = VOCABULARY if kind == "text" else 2 * CLASSES if kind == "spreads" else CLASSES
+    shapes, buffers = {"weight": (FEATURES, classes), "bias": (classes,)}, {}
     nodes, first, x = [], "x", info("x", TensorProto.FLOAT, [*axes, FEATURES])
     if kind == "text":
         shapes = {"table": (VOCABULARY, FEATURES), "weight": (FEATURES, classes), "bias": (classes,)}
@@ -157,7 +157,7 @@ def targets(kind, x, random):
     if kind == "text":
         return np.roll(x, -1, 1)
     f = np.cumsum(x, -1)
-    if likelihood == "gaussian":
+    if likelihood in ("gaussian", "heteroscedastic"):
         return (f + 0.3 * random.standard_normal(f.shape)).astype("f4")
     if likelihood == "poisson":
         return random.poisson(np.exp(np.clip(f, -3, 3))).astype("f4")
@@ -168,7 +168,7 @@ def targets(kind, x, random):
 
 def ignore(kind, y):
     """Padding, and one example that does not count at all; numbers all count."""
-    if LIKELIHOODS[kind] in ("gaussian", "poisson"):
+    if LIKELIHOODS[kind] in NUMBERS:
         return y
     y = y.copy()
     y[min(3, len(y) - 1)] = IGNORED
@@ -186,7 +186,7 @@ def groups(kind, random):
         return random.standard_normal((*shape, FEATURES)).astype("f4")
     x, test = draw(), draw()
     y = targets(kind, x, random)
-    real, numbers = x.dtype.kind == "f", LIKELIHOODS[kind] in ("gaussian", "poisson")
+    real, numbers = x.dtype.kind == "f", LIKELIHOODS[kind] in NUMBERS
     made = {"train": (x, y), "test": (test, targets(kind, test, random)), "one": (x[:1], y[:1]),
             "ignored": (x, ignore(kind, y)), "missing": (x, np.where(y == 1, 0, y)),
             "same": (np.repeat(x[:1], EXAMPLES, 0), np.repeat(y[:1], EXAMPLES, 0)),

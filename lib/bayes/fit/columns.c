@@ -67,7 +67,7 @@ static double draw_target(const struct ivon_fit *fit, const float *f, const floa
 {
     enum { NORMALS = 8 /* of one counter */ };
     const struct likelihood_kind *kind = likelihood_kind_of(fit->outputs.likelihood);
-    size_t width = kind->traits.classes ? 1 : fit->outputs.k;
+    size_t width = ivon_likelihood_targets(fit->outputs.likelihood, fit->outputs.k);
     uint64_t words[4], at = (row % fit->outputs.tokens * width + i) * fit->options.draws + draw;
     const struct random_stream stream = row_stream(fit, row);
     float normal;
@@ -78,6 +78,22 @@ static double draw_target(const struct ivon_fit *fit, const float *f, const floa
     random_words(&stream, at, 1, words);
     double u = (double)(words[0] >> 11) * 0x1p-53;
     return kind->traits.classes ? (double)draw_class(p, fit->outputs.k, u) : u < (double)p[i];
+}
+
+/* That of targets whose variances are predicted: of each mean with its own. */
+static void set_drawn_pairs(const struct ivon_fit *fit, const float *f, const float *p,
+                            uint64_t row, size_t draw, float *adjoint)
+{
+    struct likelihood pair = fit->likelihood;
+    size_t half = fit->outputs.k / 2;
+    pair.k = 2;
+    for (size_t i = 0; i < half; i++) {
+        float y = (float)draw_target(fit, f, p, row, i, draw), e[2] = {p[i], p[half + i]};
+        const struct row_targets target = {.numbers = &y, .ignored = INT64_MIN};
+        likelihood_residual(&pair, 1, e, &target, e);
+        adjoint[i] = e[0];
+        adjoint[half + i] = e[1];
+    }
 }
 
 /* The residual of drawn targets. */
@@ -91,6 +107,10 @@ static void set_drawn(const struct ivon_fit *fit, const float *f, const float *p
         int64_t label = (int64_t)draw_target(fit, f, p, row, 0, draw);
         const struct row_targets target = {.labels = &label, .ignored = INT64_MIN};
         kind->residual(&fit->likelihood, &target, adjoint);
+        return;
+    }
+    if (kind->traits.variances) {
+        set_drawn_pairs(fit, f, p, row, draw, adjoint);
         return;
     }
     double noise = fit->likelihood.noise_std;

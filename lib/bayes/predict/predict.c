@@ -378,11 +378,20 @@ static int make_block(struct ivon_predictor *predictor, struct ivon_error *error
     return code;
 }
 
+/* Metrics are of probabilities, or of means. */
+static size_t predict_metrics_outputs(const struct ivon_predictor *predictor)
+{
+    enum ivon_likelihood likelihood = predictor->options.task.likelihood;
+    return ivon_likelihood_traits(likelihood)->regression
+               ? ivon_likelihood_targets(likelihood, predictor->outputs.k)
+               : predictor->outputs.k;
+}
+
 static int make_metrics(struct ivon_predictor *predictor, struct ivon_error *error)
 {
     struct ivon_metrics_options options = {.size = sizeof options,
                                            .likelihood = predictor->options.task.likelihood,
-                                           .outputs = predictor->outputs.k,
+                                           .outputs = predict_metrics_outputs(predictor),
                                            .bins = predictor->options.bins};
     size_t without = predictor->groups > 1 ? predictor->groups : 0;
     int code = 0;

@@ -11,7 +11,7 @@ void draw_replicates(const struct ivon_predictor *predictor, uint64_t sample, ui
     float normals[PIECE];
     const struct likelihood *likelihood = &predictor->likelihood;
     const struct likelihood_kind *kind = likelihood_kind_of(likelihood->kind);
-    size_t k = likelihood->k, width = targets_width(likelihood->kind, k);
+    size_t k = likelihood->k, width = ivon_likelihood_targets(likelihood->kind, k);
     struct random_stream stream = random_stream_of(predictor->options.sample.seed, sample,
                                                    "replicate");
     for (size_t at = 0; at < count * width; at += PIECE) {

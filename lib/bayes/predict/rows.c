@@ -163,17 +163,17 @@ void rows_densities(const struct row_sums *sums, size_t without, size_t row, siz
                     double *means, double *log_densities)
 {
     double total = weight_without(sums, without);
-    size_t k = sums->likelihood.k;
+    size_t k = sums->likelihood.k, width = ivon_likelihood_targets(sums->likelihood.kind, k);
     for (size_t i = 0; i < count; i++) {
         double log_scale = -INFINITY, sum = 0;
-        for (size_t j = 0; j < k; j++)
-            means[i * k + j] = 0;
+        for (size_t j = 0; j < width; j++)
+            means[i * width + j] = 0;
         for (size_t g = 0; g < sums->groups; g++) {
             size_t at = g * sums->capacity + row + i;
             if (g == without)
                 continue;
-            for (size_t j = 0; j < k; j++)
-                means[i * k + j] += sums->sums.first[at * k + j] / total;
+            for (size_t j = 0; j < width; j++)
+                means[i * width + j] += sums->sums.first[at * k + j] / total;
             if (sums->sums.density_sum[at] > 0)
                 likelihood_add_log(&log_scale, &sum,
                                    sums->sums.density_log[at] + log(sums->sums.density_sum[at]));
@@ -188,7 +188,7 @@ void rows_densities(const struct row_sums *sums, size_t without, size_t row, siz
 static void finish_row(const struct row_sums *sums, size_t row, size_t at, const float *p,
                        const struct row_results *results)
 {
-    size_t k = sums->likelihood.k, width = targets_width(sums->likelihood.kind, k);
+    size_t k = sums->likelihood.k, width = ivon_likelihood_targets(sums->likelihood.kind, k);
     if (!results->entropy)
         return;
     double entropy = sums->kind->describe(p, k, results->prediction + at * width,
@@ -203,22 +203,30 @@ static void finish_row(const struct row_sums *sums, size_t row, size_t at, const
     results->mutual_information[at] = (float)(entropy > expected ? entropy - expected : 0);
 }
 
+/* The mean over samples of number `at` of a group's sums, from which it begins. */
+static double rows_average(const struct row_sums *sums, const double *values, size_t at)
+{
+    double total = weight_without(sums, ROWS_GROUPS_MAX), sum = 0;
+    for (size_t g = 0; g < sums->groups; g++)
+        sum += values[g * sums->capacity * sums->likelihood.k + at] / total;
+    return sum;
+}
+
 static void finish_regression(const struct row_sums *sums, size_t row, size_t count,
                               const struct row_results *results)
 {
-    size_t k = sums->likelihood.k;
-    double total = weight_without(sums, ROWS_GROUPS_MAX);
-    for (size_t i = 0; i < count * k; i++) {
-        double first = 0, second = 0;
-        for (size_t g = 0; g < sums->groups; g++) {
-            first += sums->sums.first[(g * sums->capacity + row) * k + i] / total;
-            second += sums->sums.second[(g * sums->capacity + row) * k + i] / total;
-        }
-        double variance = sums->same ? 0 : second - first * first;
+    const struct likelihood_sums *own = &sums->sums;
+    size_t k = sums->likelihood.k, width = ivon_likelihood_targets(sums->likelihood.kind, k);
+    for (size_t i = 0; i < count * width; i++) {
+        size_t at = (row + i / width) * k + i % width;
+        double first = rows_average(sums, own->first, at);
+        double variance = sums->same ? 0 : rows_average(sums, own->second, at) - first * first;
         results->mean[i] = (float)first;
         results->epistemic_std[i] = (float)sqrt(variance > 0 ? variance : 0);
+        double noise = width < k ? rows_average(sums, own->first, at + width) : NAN;
         if (results->aleatoric_std)
-            results->aleatoric_std[i] = (float)sums->kind->noise_std(&sums->likelihood, first);
+            results->aleatoric_std[i] = (float)sums->kind->noise_std(&sums->likelihood, first,
+                                                                     noise);
     }
 }
 

@@ -67,7 +67,7 @@ void rows_finish(const struct row_sums *sums, size_t row, size_t count,
 void rows_probabilities(const struct row_sums *sums, size_t without, size_t row, size_t count,
                         float *out);
 
-/* The same for regression: predictive means (count × K) and log densities (count). */
+/* The same for regression: predictive means, of each target, and log densities (count). */
 void rows_densities(const struct row_sums *sums, size_t without, size_t row, size_t count,
                     double *means, double *log_densities);
 

@@ -229,22 +229,29 @@ static int finish_tile(void *context, size_t i, int thread, struct ivon_error *e
     size_t row = first - run->piece * predictor->outputs.tokens;
     struct row_results at = predictor->results;
     enum ivon_likelihood likelihood = predictor->options.task.likelihood;
+    size_t width = ivon_likelihood_targets(likelihood, k);
     if (ivon_likelihood_traits(likelihood)->regression) {
-        at.mean += row * k;
-        at.epistemic_std += row * k;
-        at.aleatoric_std = at.aleatoric_std ? at.aleatoric_std + row * k : NULL;
+        at.mean += row * width;
+        at.epistemic_std += row * width;
+        at.aleatoric_std = at.aleatoric_std ? at.aleatoric_std + row * width : NULL;
     } else {
         at.probabilities += row * k;
-        at.prediction = at.prediction ? at.prediction + row * targets_width(likelihood, k) : NULL;
+        at.prediction = at.prediction ? at.prediction + row * width : NULL;
         at.max_probability = at.max_probability ? at.max_probability + row : NULL;
         at.entropy = at.entropy ? at.entropy + row : NULL;
         at.expected_entropy = at.expected_entropy ? at.expected_entropy + row : NULL;
         at.mutual_information = at.mutual_information ? at.mutual_information + row : NULL;
     }
     rows_finish(&predictor->sums, first, rows, &at);
-    return outputs_check_finite(&predictor->outputs, ivon_examples_path(predictor->data.examples),
-                                run->first * predictor->outputs.tokens + first,
-                                at.mean ? at.mean : at.probabilities, rows, error);
+    const char *path = ivon_examples_path(predictor->data.examples);
+    uint64_t number = run->first * predictor->outputs.tokens + first;
+    struct outputs predicted = predictor->outputs;
+    predicted.k = at.mean ? width : k;
+    int code = outputs_check_finite(&predicted, path, number, at.mean ? at.mean : at.probabilities,
+                                    rows, error);
+    if (!code && at.mean && at.aleatoric_std) /* variances may overflow where means do not */
+        code = outputs_check_finite(&predicted, path, number, at.aleatoric_std, rows, error);
+    return code;
 }
 
 /* Runs one tile at one sample of the wave. */
@@ -363,13 +370,14 @@ static int measure_regression(const struct run *run, size_t without, size_t row,
                               struct ivon_error *error)
 {
     const struct ivon_predictor *predictor = run->predictor;
-    size_t k = predictor->outputs.k;
-    double *means = calloc(rows * k, sizeof *means), *densities = calloc(rows, sizeof *densities);
+    size_t width = ivon_likelihood_targets(predictor->likelihood.kind, predictor->likelihood.k);
+    double *means = calloc(rows * width, sizeof *means);
+    double *densities = calloc(rows, sizeof *densities);
     int code = means && densities ? 0 : ivon_error_memory(error);
     if (!code) {
         rows_densities(&predictor->sums, without, row, rows, means, densities);
         code = ivon_metrics_add_regression(predictor->metrics[without], rows, means,
-                                           predictor->data.numbers + row * k, densities, error);
+                                           predictor->data.numbers + row * width, densities, error);
     }
     free(means);
     free(densities);

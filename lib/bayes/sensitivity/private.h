@@ -54,7 +54,7 @@ struct ivon_sensitivity {
     struct weights test_direction; /* ρ Σ Σ_t g_t over the test examples, if any */
     struct weights move;           /* of the means by the removal of all examples, if they were */
     double removed;                /* of N, then */
-    float *expected;               /* p averaged over samples, of every example */
+    float *expected; /* p averaged over samples, of every example; e where it is not linear in p */
     struct sensitivity_worker *workers;
     struct sensitivity_results results;
     struct meter meter;

@@ -35,14 +35,18 @@ static void sensitivity_run_evaluate(const struct pass *pass)
     if (sensitivity->expected)
         p = sensitivity->expected +
             (sensitivity->data.first + pass->at) * sensitivity_run_width(sensitivity);
-    likelihood_residual(likelihood, pass->rows, p, &pass->targets, worker->residual);
+    if (sensitivity->expected && ivon_likelihood_traits(likelihood->kind)->variances)
+        memcpy(worker->residual, p, pass->rows * k * sizeof(float));
+    else
+        likelihood_residual(likelihood, pass->rows, p, &pass->targets, worker->residual);
     memcpy(results->outputs + pass->row * k, pass->f, pass->rows * k * sizeof(float));
-    if (results->means)
-        memcpy(results->means + pass->row * k, worker->outputs, pass->rows * k * sizeof(float));
     memcpy(results->residual_vector + pass->row * k, worker->residual,
            pass->rows * k * sizeof(float));
-    size_t width_of_targets = targets_width(likelihood->kind, k);
+    size_t width_of_targets = ivon_likelihood_targets(likelihood->kind, k);
     for (size_t i = 0; i < pass->rows; i++) {
+        if (results->means)
+            memcpy(results->means + (pass->row + i) * width_of_targets, worker->outputs + i * k,
+                   width_of_targets * sizeof(float));
         const struct row_targets target = targets_from(&pass->targets, likelihood->kind, k, i);
         results->row_residual[pass->row + i] = sum_absolute(worker->residual + i * k, k);
         if (results->row_error)
@@ -218,6 +222,31 @@ static int take_average(void *context, const struct ivon_predictions *prediction
     return 0;
 }
 
+/* Residuals that are not linear in what is predicted are averaged themselves. */
+static int take_residuals(void *context, const struct ivon_predictions *predictions,
+                          struct ivon_error *error)
+{
+    const struct averaging *averaging = context;
+    const struct ivon_sensitivity *sensitivity = averaging->sensitivity;
+    size_t wide = sensitivity_run_width(sensitivity), samples = sensitivity->options.samples;
+    size_t all = predictions->count * wide, rows = predictions->count * sensitivity->outputs.tokens;
+    const struct row_targets targets = {.numbers = predictions->targets, .ignored = INT64_MIN};
+    float *residual = calloc(all, sizeof *residual);
+    double *sums = calloc(all, sizeof *sums);
+    int code = residual && sums ? 0 : ivon_error_memory(error);
+    for (size_t s = 0; s < samples && !code; s++) {
+        likelihood_residual(&sensitivity->likelihood, rows, predictions->sample_outputs + s * all,
+                            &targets, residual);
+        for (size_t i = 0; i < all; i++)
+            sums[i] += (double)residual[i];
+    }
+    for (size_t i = 0; i < all && !code; i++)
+        averaging->expected[predictions->first * wide + i] = (float)(sums[i] / (double)samples);
+    free(residual);
+    free(sums);
+    return code;
+}
+
 static int sensitivity_run_average(struct ivon_sensitivity *sensitivity, struct ivon_error *error)
 {
     const struct ivon_sensitivity_options *options = &sensitivity->options;
@@ -229,6 +258,12 @@ static int sensitivity_run_average(struct ivon_sensitivity *sensitivity, struct 
     predict.task.ignored = INT64_MIN;
     predict.samples = options->samples;
     predict.descriptions = false;
+    bool own = ivon_likelihood_traits(options->task.likelihood)->variances;
+    const char *targets =
+        own ? ivon_examples_field(sensitivity->data.examples, (size_t)sensitivity->data.field)->name
+            : NULL;
+    predict.metrics = predict.metrics && !own;
+    predict.sample_outputs = own;
     predict.sample = options->sample;
     predict.resources = options->resources;
     predict.resources.memory = sensitivity->memory / 4;
@@ -237,10 +272,11 @@ static int sensitivity_run_average(struct ivon_sensitivity *sensitivity, struct 
     struct averaging averaging = {sensitivity, sensitivity->expected};
     int code = sensitivity->expected ? 0 : ivon_error_memory(error);
     if (!code)
-        code = ivon_predictor_new(&predictor, &member, 1, sensitivity->data.examples, NULL,
+        code = ivon_predictor_new(&predictor, &member, 1, sensitivity->data.examples, targets,
                                   &predict, error);
     if (!code)
-        code = ivon_predictor_run(predictor, take_average, &averaging, error);
+        code = ivon_predictor_run(predictor, own ? take_residuals : take_average, &averaging,
+                                  error);
     ivon_predictor_free(predictor);
     if (code) {
         free(sensitivity->expected);

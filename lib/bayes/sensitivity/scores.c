@@ -28,9 +28,9 @@ static void score_mpe(const struct pass *pass, double *score)
     size_t k = likelihood->k;
     for (size_t i = 0; i < pass->rows; i++) {
         double sum = 0;
-        for (size_t c = i * k; c < (i + 1) * k; c++)
-            sum += fabs(kind->curvature(likelihood, (double)worker->outputs[c]) *
-                        (double)pass->v[c] * (double)worker->residual[c]);
+        for (size_t c = 0; c < k; c++)
+            sum += fabs(kind->curvature(likelihood, worker->outputs + i * k, c) *
+                        (double)pass->v[i * k + c] * (double)worker->residual[i * k + c]);
         score[i] = sum;
     }
 }

@@ -58,10 +58,10 @@ static void bernoulli_residual(const struct likelihood *likelihood,
         p[c] -= (float)targets->labels[c];
 }
 
-static double bernoulli_curvature(const struct likelihood *likelihood, double p)
+static double bernoulli_curvature(const struct likelihood *likelihood, const float *p, size_t c)
 {
     (void)likelihood;
-    return p - p * p;
+    return (double)p[c] - (double)p[c] * (double)p[c];
 }
 
 /* The mean over the events. */

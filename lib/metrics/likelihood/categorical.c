@@ -57,10 +57,10 @@ static void categorical_residual(const struct likelihood *likelihood,
     p[label] = (float)-others;
 }
 
-static double categorical_curvature(const struct likelihood *likelihood, double p)
+static double categorical_curvature(const struct likelihood *likelihood, const float *p, size_t c)
 {
     (void)likelihood;
-    return p - p * p;
+    return (double)p[c] - (double)p[c] * (double)p[c];
 }
 
 static double categorical_nll(const struct likelihood *likelihood, double loss)

@@ -10,7 +10,7 @@ void likelihood_curvature_column(const struct likelihood *likelihood, const floa
     const struct likelihood_kind *kind = likelihood_kind_of(likelihood->kind);
     memset(column, 0, likelihood->k * sizeof *column);
     if (!kind->traits.classes) {
-        column[k] = (float)sqrt(kind->curvature(likelihood, (double)p[k]));
+        column[k] = (float)sqrt(kind->curvature(likelihood, p, k));
         return;
     }
     double scale = sqrt((double)p[k]), others = 0;
@@ -52,7 +52,7 @@ void likelihood_curvature_apply(const struct likelihood *likelihood, const float
         return;
     }
     for (size_t i = 0; i < likelihood->k; i++)
-        x[i] = (float)(kind->curvature(likelihood, (double)p[i]) * (double)x[i]);
+        x[i] = (float)(kind->curvature(likelihood, p, i) * (double)x[i]);
 }
 
 static void transposed_root_of_classes(const float *p, size_t k, double *x)
@@ -89,5 +89,5 @@ void likelihood_curvature_root(const struct likelihood *likelihood, const float 
         return;
     }
     for (size_t i = 0; i < likelihood->k; i++)
-        x[i] *= sqrt(kind->curvature(likelihood, (double)p[i]));
+        x[i] *= sqrt(kind->curvature(likelihood, p, i));
 }

@@ -27,9 +27,10 @@ static void gaussian_residual(const struct likelihood *likelihood,
         p[i] = (float)(((double)p[i] - (double)targets->numbers[i]) * precision);
 }
 
-static double gaussian_curvature(const struct likelihood *likelihood, double p)
+static double gaussian_curvature(const struct likelihood *likelihood, const float *p, size_t c)
 {
     (void)p;
+    (void)c;
     return 1 / (likelihood->noise_std * likelihood->noise_std);
 }
 
@@ -133,8 +134,9 @@ static double gaussian_draw(const struct likelihood *likelihood, const float *f,
     return (double)f[i] + likelihood->noise_std * normal;
 }
 
-static double gaussian_noise_std(const struct likelihood *likelihood, double mean)
+static double gaussian_noise_std(const struct likelihood *likelihood, double mean, double variance)
 {
+    (void)variance;
     (void)mean;
     return likelihood->noise_std;
 }

@@ -8,6 +8,7 @@ static const struct likelihood_kind *const kinds[] = {
     [IVON_BERNOULLI] = &likelihood_bernoulli,
     [IVON_GAUSSIAN] = &likelihood_gaussian,
     [IVON_POISSON] = &likelihood_poisson,
+    [IVON_HETEROSCEDASTIC] = &likelihood_heteroscedastic,
 };
 
 enum { KINDS = sizeof kinds / sizeof *kinds };
@@ -15,6 +16,12 @@ enum { KINDS = sizeof kinds / sizeof *kinds };
 const struct ivon_likelihood_traits *ivon_likelihood_traits(enum ivon_likelihood likelihood)
 {
     return (unsigned)likelihood < KINDS ? &kinds[likelihood]->traits : NULL;
+}
+
+size_t ivon_likelihood_targets(enum ivon_likelihood likelihood, size_t outputs)
+{
+    const struct ivon_likelihood_traits *traits = &kinds[likelihood]->traits;
+    return traits->classes ? 1 : traits->variances ? outputs / 2 : outputs;
 }
 
 double ivon_guessing_loss(enum ivon_likelihood likelihood, size_t outputs)

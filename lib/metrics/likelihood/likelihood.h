@@ -6,6 +6,9 @@
  *   Bernoulli    p = σ(f)        L = Σ_k softplus f − y f    e = p − y           Λ_cc = p − p²
  *   Gaussian     p = f           L = ½ ‖(f − y)/s‖²          e = (f − y)/s²      Λ_cc = 1/s²
  *   Poisson      p = exp f       L = Σ_k exp f − y f + log y!  e = p − y         Λ_cc = p
+ *   heteroscedastic, f = (μ, t), z = (y − μ) exp(−t/2):
+ *                p = f           L = ½ Σ t + z²  e = ((μ − y) exp(−t), ½ (1 − z²))
+ *                                Λ = diag (exp(−t), ½), Fisher's: the mean of ∂²L/∂f² over y ~ p
  * p is what a network predicts: probabilities, or the mean of y. A row that does not count
  * (ivon/targets.h) has neither loss nor residual.
  */
@@ -28,7 +31,7 @@ struct likelihood_sums {
     double *total;
     double *expected; /* rows: Σ ω H[p]; null where nobody asks */
     /* Of regression: */
-    double *first, *second; /* rows × K: Σ ω p, Σ ω p² */
+    double *first, *second; /* rows × K: Σ ω p, Σ ω p²; of variances Σ ω exp t and 0 */
     double *density_log;    /* rows: log of the largest ω p(y | f) so far */
     double *density_sum;    /* rows: Σ ω p(y | f) over that */
 };
@@ -49,7 +52,8 @@ struct likelihood_kind {
     /* Turns p into e, for a row that counts. */
     void (*residual)(const struct likelihood *likelihood, const struct row_targets *targets,
                      float *p);
-    double (*curvature)(const struct likelihood *likelihood, double p); /* Λ_cc */
+    /* Λ_cc of a row. */
+    double (*curvature)(const struct likelihood *likelihood, const float *p, size_t c);
     /* L in the units of a reported NLL: per output, or with its constants. */
     double (*nll)(const struct likelihood *likelihood, double loss);
     /* Adds one sample's predictions of `rows` rows. log_likelihoods, unless null, receives
@@ -65,9 +69,10 @@ struct likelihood_kind {
     bool normal_density;
     /* Draws target i of a row from p(y | f), using a standard normal number. */
     double (*draw)(const struct likelihood *likelihood, const float *f, size_t i, double normal);
-    /* Of regression; else null: the standard deviation of y whose mean is known; whether a target
+    /* Of regression; else null: the standard deviation of y whose mean is known, or of `variances`
+       the mean of its variance; whether a target
        can be one (null: any number can), and words for what is expected. */
-    double (*noise_std)(const struct likelihood *likelihood, double mean);
+    double (*noise_std)(const struct likelihood *likelihood, double mean, double variance);
     bool (*valid)(double y);
     const char *valid_text;
     /* Of a likelihood that is no regression; else null. */
@@ -84,6 +89,7 @@ extern const struct likelihood_kind likelihood_categorical;
 extern const struct likelihood_kind likelihood_bernoulli;
 extern const struct likelihood_kind likelihood_gaussian;
 extern const struct likelihood_kind likelihood_poisson;
+extern const struct likelihood_kind likelihood_heteroscedastic;
 
 /* p, rows × K, and L of each row; either may be null. */
 void likelihood_evaluate(const struct likelihood *likelihood, size_t rows, const float *f,

@@ -32,10 +32,10 @@ static void poisson_residual(const struct likelihood *likelihood, const struct r
         p[i] -= targets->numbers[i];
 }
 
-static double poisson_curvature(const struct likelihood *likelihood, double p)
+static double poisson_curvature(const struct likelihood *likelihood, const float *p, size_t c)
 {
     (void)likelihood;
-    return p;
+    return (double)p[c];
 }
 
 static double poisson_nll(const struct likelihood *likelihood, double loss)
@@ -82,8 +82,9 @@ static void poisson_add_normal(const struct likelihood *likelihood,
     }
 }
 
-static double poisson_noise_std(const struct likelihood *likelihood, double mean)
+static double poisson_noise_std(const struct likelihood *likelihood, double mean, double variance)
 {
+    (void)variance;
     (void)likelihood;
     return sqrt(mean);
 }

@@ -48,7 +48,7 @@ void ivon_probabilities_describe(enum ivon_likelihood likelihood, size_t rows, s
                                  float *max_probability, float *entropy)
 {
     const struct likelihood_kind *kind = likelihood_kind_of(likelihood);
-    size_t step = targets_width(likelihood, outputs);
+    size_t step = ivon_likelihood_targets(likelihood, outputs);
     for (size_t i = 0; i < rows; i++)
         entropy[i] = (float)kind->describe(probabilities + i * outputs, outputs,
                                            prediction + i * step, &max_probability[i]);

@@ -11,21 +11,16 @@ bool ivon_target_counts(enum ivon_likelihood likelihood, size_t outputs, const i
 {
     if (ivon_likelihood_traits(likelihood)->regression || ignored == INT64_MIN)
         return true;
-    for (size_t k = 0; k < targets_width(likelihood, outputs); k++)
+    for (size_t k = 0; k < ivon_likelihood_targets(likelihood, outputs); k++)
         if (labels[k] != ignored)
             return true;
     return false;
 }
 
-size_t targets_width(enum ivon_likelihood likelihood, size_t k)
-{
-    return ivon_likelihood_traits(likelihood)->classes ? 1 : k;
-}
-
 struct row_targets targets_from(const struct row_targets *targets, enum ivon_likelihood likelihood,
                                 size_t k, size_t row)
 {
-    size_t offset = row * targets_width(likelihood, k);
+    size_t offset = row * ivon_likelihood_targets(likelihood, k);
     return (struct row_targets){.labels = targets->labels ? targets->labels + offset : NULL,
                                 .numbers = targets->numbers ? targets->numbers + offset : NULL,
                                 .ignored = targets->ignored};
@@ -36,7 +31,7 @@ bool targets_count(const struct row_targets *targets, enum ivon_likelihood likel
 {
     if (!targets->labels || targets->ignored == INT64_MIN)
         return true;
-    const int64_t *labels = targets->labels + row * targets_width(likelihood, k);
+    const int64_t *labels = targets->labels + row * ivon_likelihood_targets(likelihood, k);
     return *labels != targets->ignored || /* most do: without asking for more */
            ivon_target_counts(likelihood, k, labels, targets->ignored);
 }
@@ -66,7 +61,7 @@ int targets_check(const struct row_targets *targets, enum ivon_likelihood likeli
                   size_t tokens, const char *path, uint64_t first, size_t rows,
                   struct ivon_error *error)
 {
-    size_t width = targets_width(likelihood, k);
+    size_t width = ivon_likelihood_targets(likelihood, k);
     size_t classes = ivon_likelihood_traits(likelihood)->classes ? k : 2;
     char text[64];
     for (size_t row = 0; row < rows && targets->labels; row++) {
@@ -98,7 +93,7 @@ static int read_positions(struct ivon_positions *positions, struct ivon_examples
     enum { BLOCK = 1 << 16 /* labels read at a time, or those of one example */ };
     uint64_t count = ivon_examples_count(examples);
     size_t width = ivon_examples_field(examples, index)->count, block = BLOCK / width;
-    size_t tokens = width / targets_width(likelihood, outputs);
+    size_t tokens = width / ivon_likelihood_targets(likelihood, outputs);
     int code = 0;
     block = block ? block : 1;
     int64_t *labels = calloc(block, width * sizeof *labels);
@@ -124,7 +119,7 @@ int ivon_positions_count(struct ivon_positions *positions, struct ivon_examples 
                          const char *name, enum ivon_likelihood likelihood, size_t outputs,
                          int64_t ignored, struct ivon_error *error)
 {
-    size_t width = targets_width(likelihood, outputs);
+    size_t width = ivon_likelihood_targets(likelihood, outputs);
     ptrdiff_t found = ivon_examples_find(examples, name);
     *positions = (struct ivon_positions){0};
     if (found < 0)

@@ -15,9 +15,6 @@ struct row_targets {
     int64_t ignored; /* a label that does not count; INT64_MIN: none */
 };
 
-/* How many labels or numbers a row has. */
-size_t targets_width(enum ivon_likelihood likelihood, size_t k);
-
 /* The targets from row `row` on. */
 struct row_targets targets_from(const struct row_targets *targets, enum ivon_likelihood likelihood,
                                 size_t k, size_t row);
