@@ -441,7 +441,9 @@ static int influence_run_all(struct influence_command *command, const char *prov
         code = influence_begin(command, i, error);
         if (!code && !i) {
             shape = influence_shape(command);
-            code = influence_prepare_sums(command, &shape, error);
+            code = evaluation_check_classes(&command->evaluation, shape.outputs, error);
+            if (!code)
+                code = influence_prepare_sums(command, &shape, error);
             if (!code)
                 code = influence_output_open(&output, command, &shape, provenance, error);
         }

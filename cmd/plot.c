@@ -28,6 +28,7 @@ enum {
     KEY_TARGETS,
     KEY_TARGET_COLUMN,
     KEY_RESIZE,
+    KEY_CLASSES,
     KEY_IGNORE_LABEL,
     KEY_NO_SANDBOX,
 };
@@ -43,6 +44,8 @@ static const struct argp_option option_table[] = {
     {"target-column", KEY_TARGET_COLUMN, "COLUMN", 0, "CSV: column of labels", 1},
     {"resize", KEY_RESIZE, "SHORT[,MIDDLE]|HEIGHTxWIDTH", 0,
      "images, influence: scale a directory's images", 1},
+    {"classes", KEY_CLASSES, "FILE", 0,
+     "images, influence, reliability, sensitivity: names of the classes, one a line", 1},
     {"ignore-label", KEY_IGNORE_LABEL, "N", 0,
      "reliability, sensitivity: label of what does not count (default -100)", 1},
     {"column", KEY_COLUMN, "COLUMN", 0,
@@ -77,7 +80,7 @@ static const struct plot_kind kinds[] = {
 };
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
-enum { OWNERS = 3 /* kinds that share an option, at most */ };
+enum { OWNERS = 4 /* kinds that share an option, at most */ };
 
 /* Options that are not for all kinds. */
 static void plot_check_option(const struct plot_command *command, struct argp_state *state,
@@ -87,8 +90,9 @@ static void plot_check_option(const struct plot_command *command, struct argp_st
     for (; count < OWNERS && owners[count]; count++)
         given = given && strcmp(command->kind->name, owners[count]) != 0;
     if (given)
-        argp_failure(state, EX_USAGE, 0, "%s is for %s%s%s%s%s", option, owners[0],
-                     count > 2 ? ", " : "", count > 2 ? owners[1] : "", count > 1 ? " and " : "",
+        argp_failure(state, EX_USAGE, 0, "%s is for %s%s%s%s%s%s%s", option, owners[0],
+                     count > 2 ? ", " : "", count > 2 ? owners[1] : "", count > 3 ? ", " : "",
+                     count > 3 ? owners[2] : "", count > 1 ? " and " : "",
                      count > 1 ? owners[count - 1] : "");
 }
 
@@ -106,6 +110,7 @@ static void plot_check_options(const struct plot_command *command, struct argp_s
         {dataset->targets, "--targets", {"reliability", "influence"}},
         {dataset->target_column, "--target-column", {"reliability", "images", "influence"}},
         {dataset->image_height, "--resize", {"images", "influence"}},
+        {command->classes, "--classes", {"images", "influence", "reliability", "sensitivity"}},
         {command->ignored_given, "--ignore-label", {"reliability", "sensitivity"}},
         {command->column, "--column", {"sensitivity", "images"}},
         {command->bins, "--bins", {"reliability", "sensitivity"}},
@@ -192,6 +197,9 @@ static error_t parse_data(int key, char *argument, struct argp_state *state)
     case KEY_RESIZE:
         option_resize(state, argument, &command->dataset);
         return 0;
+    case KEY_CLASSES:
+        command->classes = argument;
+        return 0;
     case KEY_IGNORE_LABEL:
         command->ignored = option_label(state, "--ignore-label", argument);
         command->ignored_given = true;
@@ -264,47 +272,6 @@ const struct argp plot_argp = {
 
 /* Functions that the kinds of plots share. */
 
-int plot_read(struct ivon_table_reader *table, const char *name, double **numbers,
-              struct ivon_error *error)
-{
-    size_t column;
-    int code = ivon_table_reader_find(table, name, &column, error);
-    if (code)
-        return code;
-    *numbers = xcalloc((size_t)ivon_table_reader_rows(table) + 1, sizeof **numbers);
-    code = ivon_table_reader_read(table, column, *numbers, error);
-    for (uint64_t i = 0; i < ivon_table_reader_rows(table) && !code; i++) {
-        double size = fabs((*numbers)[i]);
-        if (size > 1e100)
-            (*numbers)[i] = NAN;
-        else if (size < 1e-100)
-            (*numbers)[i] = 0;
-    }
-    return code;
-}
-
-int plot_read_members(struct ivon_table_reader *table, const struct plot_member *members,
-                      size_t count, void *structs, size_t size, struct ivon_error *error)
-{
-    int code = 0;
-    for (size_t m = 0; m < count && !code; m++) {
-        double *numbers = NULL;
-        if (members[m].needed || ivon_table_reader_has(table, members[m].name))
-            code = plot_read(table, members[m].name, &numbers, error);
-        for (uint64_t i = 0; i < ivon_table_reader_rows(table) && !code; i++) {
-            double number = numbers ? numbers[i] : NAN;
-            memcpy((char *)structs + i * size + members[m].offset, &number, sizeof number);
-        }
-        free(numbers);
-    }
-    return code;
-}
-
-bool plot_is_row(double number, uint64_t rows)
-{
-    return number >= 0 && number < (double)rows && number == floor(number);
-}
-
 const char *plot_score(const struct plot_command *command, const struct ivon_table_reader *table)
 {
     const struct ivon_score_traits *traits;
@@ -345,7 +312,11 @@ static int run_plot(struct plot_command *command)
     struct ivon_error error;
     char *picture = NULL;
     size_t size = 0;
-    int code = 0;
+    int code = command->classes
+                   ? name_list_read_classes(&command->class_names, command->classes, &error)
+                   : 0;
+    command->dataset.classes = (const char *const *)command->class_names.names;
+    command->dataset.class_count = command->class_names.count;
     for (size_t i = 0; i < command->file_count && !code; i++)
         code = ivon_table_reader_open(&command->tables[i], command->files[i], &options, &error);
     if (!code)
@@ -380,6 +351,7 @@ int plot_run(int argc, char **argv)
     int status = run_plot(&command);
     for (size_t i = 0; i < command.file_count; i++)
         ivon_table_reader_close(command.tables[i]);
+    name_list_release(&command.class_names);
     free(command.script.text);
     free(command.tables);
     free(command.files);

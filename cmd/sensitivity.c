@@ -425,6 +425,9 @@ static int run_sensitivity(struct sensitivity_command *command, const char *prov
     if (code)
         return code;
     struct ivon_sensitivity_shape shape = ivon_sensitivity_shape(command->sensitivity);
+    code = evaluation_check_classes(&command->evaluation, shape.outputs, error);
+    if (code)
+        return code;
     if (!command->common.quiet)
         note_removal(command, &shape);
     if (shape.fixed && !command->common.quiet)

@@ -189,7 +189,7 @@ static void open_deviations(struct calibrate_command *command)
 static int calibrate_check_targets(struct calibrate_command *command, ptrdiff_t *field,
                                    struct ivon_error *error)
 {
-    const struct evaluation_options *evaluation = &command->evaluation;
+    struct evaluation_options *evaluation = &command->evaluation;
     const char *name = evaluation_targets(evaluation);
     const struct ivon_field *first = ivon_examples_field(command->predictions[0], 0);
     if (first->rank < 1 || first->rank > 2)
@@ -199,7 +199,9 @@ static int calibrate_check_targets(struct calibrate_command *command, ptrdiff_t 
                           command->argument, first->name, first->rank + 1);
     command->options.outputs = (size_t)first->shape[first->rank - 1];
     command->rows.tokens = first->rank == 2 ? (uint64_t)first->shape[0] : 1;
-    int code = ivon_dataset_open(&command->examples, evaluation->data, &evaluation->dataset, error);
+    int code = evaluation_read_classes(evaluation, error);
+    if (!code)
+        code = ivon_dataset_open(&command->examples, evaluation->data, &evaluation->dataset, error);
     if (code)
         return code;
     *field = ivon_examples_find(command->examples, name);

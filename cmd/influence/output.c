@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "cmd/influence/influence.h"
+#include "cmd/shared/groups.h"
 #include "cmd/shared/memory.h"
 #include "cmd/shared/table_output.h"
 
@@ -78,6 +79,7 @@ static int output_open_table(struct influence_output *output, const char *proven
 {
     const struct influence_command *command = output->command;
     struct ivon_column columns[COLUMNS_MAX];
+    enum ivon_naming naming[COLUMNS_MAX] = {IVON_NUMBERS};
     size_t count = 0;
     bool matrix = output_is_matrix(command), all = command->self && !command->top_given;
     char creator[64];
@@ -89,6 +91,8 @@ static int output_open_table(struct influence_output *output, const char *proven
         columns[count++] = (struct ivon_column){.name = "rank", .dtype = IVON_I64};
     columns[count++] = (struct ivon_column){.name = output->groups ? "group" : "row",
                                             .dtype = IVON_I64};
+    if (output->groups && groups_are_targets(command->groups, &command->evaluation))
+        naming[count - 1] = IVON_NAMES;
     if (output->groups)
         columns[count++] = (struct ivon_column){.name = "count", .dtype = IVON_I64};
     if (command->options.per_token)
@@ -96,8 +100,11 @@ static int output_open_table(struct influence_output *output, const char *proven
     columns[count++] = (struct ivon_column){.name = "influence", .dtype = IVON_F32};
     if (output->labels)
         columns[count++] = (struct ivon_column){.name = "label", .dtype = IVON_I64};
-    const struct ivon_table_options options = output_options(
-        output, matrix ? IVON_CSV : command->format, creator, provenance);
+    if (output->labels)
+        naming[count - 1] = IVON_NAMES;
+    struct ivon_table_options options = output_options(output, matrix ? IVON_CSV : command->format,
+                                                       creator, provenance);
+    evaluation_name_columns(&command->evaluation, naming, &options);
     int code = all ? 0
                    : ivon_influence_top_new(&output->top, output->shape.queries, command->top,
                                             error);

@@ -31,7 +31,7 @@ static int leave_uncounted(struct histogram *histogram, const struct plot_comman
     uint64_t kept = 0;
     if (!ivon_table_reader_has(table, "label"))
         return 0;
-    int code = plot_read(table, "label", &labels, error);
+    int code = plot_read_classes(command, table, "label", &labels, error);
     for (uint64_t i = 0; i < *rows && !code; i++) {
         int64_t label = (int64_t)labels[i];
         if (histogram->values[i] != 0 ||

@@ -9,7 +9,8 @@
 
 enum {
     TOP = 24,
-    CELL = 128, /* pixels of an image and its captions, by default */
+    CELL = 128, /* pixels of an image and its captions, by default, */
+    WIDE = 176, /* or of the latter with names in it */
 };
 
 struct entry {
@@ -46,14 +47,14 @@ static int read_entries(struct sheet *sheet, struct ivon_error *error)
     size_t rows = (size_t)ivon_table_reader_rows(table), top = command->top ? command->top : TOP;
     struct entry *entries = xcalloc(rows + 1, sizeof *entries);
     const struct plot_member members[] = {
-        {"index", offsetof(struct entry, index), true},
-        {plot_score(command, table), offsetof(struct entry, score), true},
-        {"label", offsetof(struct entry, label), false},
-        {"prediction", offsetof(struct entry, prediction), false}};
+        {"index", offsetof(struct entry, index), true, false},
+        {plot_score(command, table), offsetof(struct entry, score), true, false},
+        {"label", offsetof(struct entry, label), false, true},
+        {"prediction", offsetof(struct entry, prediction), false, true}};
     sheet->entries = entries;
     for (size_t i = 0; i < rows; i++)
         entries[i].row = i;
-    int code = plot_read_members(table, members, 4, entries, sizeof *entries, error);
+    int code = plot_read_members(command, table, members, 4, entries, sizeof *entries, error);
     if (!code && !rows)
         code = error_fill(error, IVON_ERROR_DATA, "%s: has no row", ivon_table_reader_path(table));
     qsort(entries, rows, sizeof *entries, falling);
@@ -79,7 +80,7 @@ static int put_image(struct sheet *sheet, const struct entry *entry, struct thum
 {
     struct plot_command *command = sheet->command;
     uint64_t examples = ivon_examples_count(sheet->examples);
-    char first[64], second[64] = "";
+    char first[64];
     if (!plot_is_row(entry->index, examples))
         return error_fill(error, IVON_ERROR_DATA,
                           "%s: row %llu has index %g, but there are %llu examples in %s",
@@ -88,15 +89,17 @@ static int put_image(struct sheet *sheet, const struct entry *entry, struct thum
     int code = thumbnails_put(&sheet->images, &command->script, (uint64_t)entry->index, thumbnail,
                               error);
     bool label = isfinite(entry->label), prediction = isfinite(entry->prediction);
+    char *is = plot_class_text(command, entry->label);
+    char *taken_for = plot_class_text(command, entry->prediction);
+    char *second = xasprintf("%s%s%s%s%s", label ? "label " : "", label ? is : "",
+                             label && prediction ? ", " : "", prediction ? "pred. " : "",
+                             prediction ? taken_for : "");
     snprintf(first, sizeof first, "%.0f:  %.4g", entry->index, entry->score);
-    if (label && prediction)
-        snprintf(second, sizeof second, "label %.6g, pred. %.6g", entry->label, entry->prediction);
-    else if (label)
-        snprintf(second, sizeof second, "label %.6g", entry->label);
-    else if (prediction)
-        snprintf(second, sizeof second, "pred. %.6g", entry->prediction);
     if (!code)
         thumbnails_caption(&sheet->images, command, thumbnail, first, second);
+    free(is);
+    free(taken_for);
+    free(second);
     return code;
 }
 
@@ -112,6 +115,7 @@ static int put_images(struct sheet *sheet, struct ivon_error *error)
         sheet->thumbnails[i] = (struct thumbnail){.x = cell_width *
                                                        ((double)(i % sheet->columns) + 0.5),
                                                   .top = HEADING + cell_height * (double)line,
+                                                  .width = cell_width,
                                                   .scale = scale};
         code = put_image(sheet, &sheet->entries[i], &sheet->thumbnails[i], error);
     }
@@ -131,7 +135,7 @@ static int put_sheet(struct sheet *sheet, struct ivon_error *error)
     sheet->columns = sheet->columns < 3 ? 3 : sheet->columns;
     sheet->rows = (sheet->count + sheet->columns - 1) / sheet->columns;
     if (!command->width)
-        command->width = (int)sheet->columns * CELL;
+        command->width = (int)sheet->columns * (command->classes ? WIDE : CELL);
     if (!command->height)
         command->height = HEADING + (int)sheet->rows * (CELL + CAPTIONS - 4);
     sheet_begin(command);

@@ -37,7 +37,7 @@ struct influence_sheet {
     size_t asked_count, queries; /* shown, and all */
     size_t helpful, harmful;     /* the most that are shown of a query */
     struct source train, query;
-    struct vocabulary vocabulary;
+    struct name_list vocabulary;
 };
 
 /* Reads the command's table and opens its data, which are to be closed also after an error. */

@@ -16,17 +16,17 @@ static int plot_influence_put_image(struct influence_sheet *sheet, struct source
                                     double token, const char *caption, struct ivon_error *error)
 {
     struct plot_command *command = sheet->command;
-    char second[96] = "";
-    int length = 0;
-    if (isfinite(label))
-        length = snprintf(second, sizeof second, "label %.6g", label);
+    bool labelled = isfinite(label);
+    char number[32] = "", *class = plot_class_text(command, label);
     if (token >= 0)
-        snprintf(second + length, sizeof second - (size_t)length, "%stoken %.6g",
-                 length ? ", " : "", token);
+        snprintf(number, sizeof number, "%stoken %.6g", labelled ? ", " : "", token);
+    char *second = xasprintf("%s%s%s", labelled ? "label " : "", labelled ? class : "", number);
     int code = thumbnails_put(&source->images, &command->script, (uint64_t)example, thumbnail,
                               error);
     if (!code)
         thumbnails_caption(&source->images, command, thumbnail, caption, second);
+    free(class);
+    free(second);
     return code;
 }
 
@@ -136,6 +136,7 @@ int plot_influence_put_images(struct influence_sheet *sheet, struct ivon_error *
         for (size_t c = 0; c < columns; c++)
             line[c] = (struct thumbnail){
                 .top = above + height * (double)i,
+                .width = width,
                 .scale = thumbnails_scale(c ? &sheet->train.images : &sheet->query.images, width,
                                           height)};
         code = plot_influence_put_line(sheet, &sheet->asked[i], line, width, error);

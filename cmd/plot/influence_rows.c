@@ -67,18 +67,18 @@ static int plot_influence_check_found(const struct influence_sheet *sheet,
 static int plot_influence_read(struct influence_sheet *sheet, struct ivon_error *error)
 {
     static const struct plot_member members[] = {
-        {"query", offsetof(struct found, query), true},
-        {"query_token", offsetof(struct found, query_token), false},
-        {"rank", offsetof(struct found, rank), true},
-        {"row", offsetof(struct found, row), true},
-        {"token", offsetof(struct found, token), false},
-        {"influence", offsetof(struct found, influence), true},
-        {"label", offsetof(struct found, label), false}};
+        {"query", offsetof(struct found, query), true, false},
+        {"query_token", offsetof(struct found, query_token), false, false},
+        {"rank", offsetof(struct found, rank), true, false},
+        {"row", offsetof(struct found, row), true, false},
+        {"token", offsetof(struct found, token), false, false},
+        {"influence", offsetof(struct found, influence), true, false},
+        {"label", offsetof(struct found, label), false, true}};
     struct ivon_table_reader *table = sheet->command->tables[0];
     sheet->count = (size_t)ivon_table_reader_rows(table);
     sheet->founds = xcalloc(sheet->count + 1, sizeof *sheet->founds);
-    int code = plot_read_members(table, members, sizeof members / sizeof members[0], sheet->founds,
-                                 sizeof *sheet->founds, error);
+    int code = plot_read_members(sheet->command, table, members, sizeof members / sizeof members[0],
+                                 sheet->founds, sizeof *sheet->founds, error);
     for (size_t i = 0; i < sheet->count; i++) {
         sheet->founds[i].line = i;
         if (isnan(sheet->founds[i].query_token))
@@ -165,8 +165,9 @@ static int plot_influence_open_source(const struct influence_sheet *sheet, struc
 static int plot_influence_open_data(struct influence_sheet *sheet, struct ivon_error *error)
 {
     const struct plot_command *command = sheet->command;
-    int code = command->vocabulary ? vocabulary_read(&sheet->vocabulary, command->vocabulary, error)
-                                   : 0;
+    int code = command->vocabulary
+                   ? name_list_read(&sheet->vocabulary, command->vocabulary, "vocabulary", error)
+                   : 0;
     if (!code)
         code = plot_influence_open_source(sheet, &sheet->train, command->data, error);
     return code ? code : plot_influence_open_source(sheet, &sheet->query, command->queries, error);
@@ -252,7 +253,7 @@ void plot_influence_close(struct influence_sheet *sheet)
     thumbnails_release(&sheet->query.images);
     ivon_examples_close(sheet->train.examples);
     ivon_examples_close(sheet->query.examples);
-    vocabulary_release(&sheet->vocabulary);
+    name_list_release(&sheet->vocabulary);
     free(sheet->founds);
     free(sheet->asked);
 }

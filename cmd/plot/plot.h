@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "cmd/shared/name_list.h"
 #include "ivon/ivon.h"
 
 enum { CURVES_MAX = 24 /* in a picture: more cannot be told apart */ };
@@ -25,7 +26,7 @@ struct plot_command {
     const struct plot_kind *kind;
     char **files;
     size_t file_count;
-    const char *output, *title, *column, *data, *queries, *vocabulary;
+    const char *output, *title, *column, *data, *queries, *vocabulary, *classes;
     int format;              /* -1: by the output's suffix */
     int width, height;       /* pixels; 0: the kind's */
     size_t bins, top, limit; /* 0: the kind's */
@@ -36,6 +37,7 @@ struct plot_command {
 
     /* While it runs: */
     struct ivon_table_reader **tables; /* the files */
+    struct name_list class_names;      /* of --classes */
     struct script script;
 };
 
@@ -61,16 +63,26 @@ int plot_influence(struct plot_command *command, struct ivon_error *error);
 int plot_read(struct ivon_table_reader *table, const char *name, double **numbers,
               struct ivon_error *error);
 
+/* The same of a column of classes, which may have their names there; NaN: there is none. */
+int plot_read_classes(const struct plot_command *command, struct ivon_table_reader *table,
+                      const char *name, double **numbers, struct ivon_error *error);
+
+/* The name of a class, or else its number, to be freed. */
+char *plot_class_text(const struct plot_command *command, double class);
+
 /* A number of a table's row in a struct. */
 struct plot_member {
     const char *name; /* of the column */
     size_t offset;    /* of the double */
     bool needed;      /* else it is NaN where there is no such column */
+    bool is_class;    /* which may be there by its name */
 };
 
-/* Reads columns into an array of structs, one for each row, as plot_read does. */
-int plot_read_members(struct ivon_table_reader *table, const struct plot_member *members,
-                      size_t count, void *structs, size_t size, struct ivon_error *error);
+/* Reads columns into an array of structs, one for each row, as plot_read and plot_read_classes
+   do. */
+int plot_read_members(const struct plot_command *command, struct ivon_table_reader *table,
+                      const struct plot_member *members, size_t count, void *structs, size_t size,
+                      struct ivon_error *error);
 
 /* Returns whether a number of a table is that of one of so many rows. */
 bool plot_is_row(double number, uint64_t rows);

@@ -99,7 +99,7 @@ static int read_labels(const struct plot_command *command, struct ivon_table_rea
     struct labels labels = {0};
     struct ivon_error inner;
     if (!command->data)
-        return plot_read(table, "label", out, &inner)
+        return plot_read_classes(command, table, "label", out, &inner)
                    ? error_fill(error, inner.code, "%s; labels may come from --data=DATA",
                                 inner.message)
                    : 0;
@@ -149,7 +149,7 @@ static int fill_bins(const struct plot_command *command, struct ivon_table_reade
     double *confidence = NULL, *prediction = NULL, *label = NULL;
     int code = plot_read(table, "max_probability", &confidence, error);
     if (!code)
-        code = plot_read(table, "prediction", &prediction, error);
+        code = plot_read_classes(command, table, "prediction", &prediction, error);
     if (!code)
         code = read_labels(command, table, &label, error);
     if (!code)

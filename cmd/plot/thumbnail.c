@@ -2,6 +2,7 @@
 #include "cmd/plot/thumbnail.h"
 
 #include <math.h>
+#include <stdint.h>
 #include <stdlib.h>
 
 #include "cmd/shared/memory.h"
@@ -10,6 +11,7 @@
 enum {
     THUMBNAIL = 112, /* the most pixels of an image's side; larger ones are averaged */
     SIDE_MAX = 1 << 14,
+    SMALL = 6, /* pixels of a caption's character */
 };
 
 static bool is_square(int64_t count, int64_t *side)
@@ -147,9 +149,12 @@ void thumbnails_caption(const struct thumbnails *thumbnails, struct plot_command
     double bottom = thumbnail->top + thumbnail->scale * (double)thumbnails->height;
     script_add(&command->script, "set label '%s' at %g,%g center font ',%d'\n", first, thumbnail->x,
                bottom + 11, font);
-    if (*second)
-        script_add(&command->script, "set label '%s' at %g,%g center font ',%d'\n", second,
-                   thumbnail->x, bottom + 25, font);
+    if (!*second)
+        return;
+    script_add(&command->script, "set label ");
+    script_text(&command->script, second,
+                command->classes ? (size_t)(thumbnail->width / SMALL) : SIZE_MAX);
+    script_add(&command->script, " at %g,%g center font ',%d'\n", thumbnail->x, bottom + 25, font);
 }
 
 void thumbnails_plot(const struct thumbnails *thumbnails, struct script *script,

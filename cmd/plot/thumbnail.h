@@ -23,6 +23,7 @@ struct thumbnails {
 /* The place of one of them on the sheet. */
 struct thumbnail {
     double x, top; /* the middle of its upper edge */
+    double width;  /* of its cell */
     double scale;  /* pixels of the sheet for one of its own */
     size_t block;  /* of data */
 };
@@ -40,7 +41,8 @@ double thumbnails_scale(const struct thumbnails *thumbnails, double width, doubl
 int thumbnails_put(struct thumbnails *thumbnails, struct script *script, uint64_t example,
                    struct thumbnail *thumbnail, struct ivon_error *error);
 
-/* Two lines about it below it, of numbers and the program's own words; the second may be empty. */
+/* Two lines about it below it, the first of numbers and the program's own words; the second may
+   be empty, and is cut to the cell's width where there are names of classes. */
 void thumbnails_caption(const struct thumbnails *thumbnails, struct plot_command *command,
                         const struct thumbnail *thumbnail, const char *first, const char *second);
 

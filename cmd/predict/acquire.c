@@ -114,14 +114,16 @@ static int acquire_open_table(struct predict_acquired *acquired, uint64_t rows,
                                     {.name = "prediction", .dtype = IVON_I64}};
     char creator[64];
     snprintf(creator, sizeof creator, "ivon-predict %s", ivon_version());
-    const struct ivon_table_options options = {
-        .size = sizeof options,
-        .format = (enum ivon_table_format)command->format,
-        .rows = rows < acquired->rows.top ? rows : acquired->rows.top,
-        .own_index = true,
-        .replace = command->files.force,
-        .creator = creator,
-        .provenance = provenance};
+    static const enum ivon_naming naming[] = {[3] = IVON_NAMES};
+    struct ivon_table_options options = {.size = sizeof options,
+                                         .format = (enum ivon_table_format)command->format,
+                                         .rows = rows < acquired->rows.top ? rows
+                                                                           : acquired->rows.top,
+                                         .own_index = true,
+                                         .replace = command->files.force,
+                                         .creator = creator,
+                                         .provenance = provenance};
+    evaluation_name_columns(&command->evaluation, naming, &options);
     if (!ivon_likelihood_traits(command->options.task.likelihood)->classes) {
         columns[3].rank = 1;
         columns[3].shape[0] = (int64_t)acquired->shape.outputs;

@@ -203,7 +203,9 @@ int predict_average(struct predict_command *command, const char *provenance,
     if (!averaging.files)
         memory_exhausted();
     command->options.samples = 0;
-    int code = open_files(&averaging, error);
+    int code = evaluation_read_classes(&command->evaluation, error);
+    if (!code)
+        code = open_files(&averaging, error);
     if (!code)
         code = open_targets(&averaging, error);
     if (!code) {

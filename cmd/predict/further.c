@@ -2,12 +2,15 @@
    good normal distributions are, and groups and classes apart. */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cmd/predict/predict.h"
 #include "cmd/shared/calibration.h"
+#include "cmd/shared/groups.h"
+#include "cmd/shared/memory.h"
 #include "cmd/shared/report.h"
 
-enum { LEVELS = 3, NAME_SIZE = 64 };
+enum { LEVELS = 3 };
 
 static const double levels[LEVELS] = {0.5, 0.9, 0.95};
 static const char *const level_names[LEVELS] = {"coverage_50", "coverage_90", "coverage_95"};
@@ -198,13 +201,26 @@ static struct ivon_metric further_precision(const struct predict_further *furthe
                                 n > 1 ? sqrt(share * (1 - share) / (n - 1)) : NAN};
 }
 
+/* The name of a class, or the number of a group, to be freed. In lines of words it is one word. */
+static char *further_name(const struct predict_further *further, int64_t group, bool named,
+                          bool word)
+{
+    const struct name_list *classes = &further->command->evaluation.class_names;
+    char *name = named && group >= 0 && (uint64_t)group < classes->count
+                     ? xstrdup(classes->names[group])
+                     : xasprintf("%lld", (long long)group);
+    for (char *at = name; word && (at = strchr(at, ' '));)
+        *at = '_';
+    return name;
+}
+
 static void further_print_group(const struct ivon_group_result *result,
-                                const struct ivon_metric *more, const char *kind, json_t *json)
+                                const struct ivon_metric *more, const char *kind, const char *name,
+                                json_t *json)
 {
     const struct ivon_metric rows = {"rows", (double)result->rows, NAN};
     json_t *object = json ? json_object() : NULL;
-    char prefix[NAME_SIZE];
-    snprintf(prefix, sizeof prefix, "%s.%lld.", kind, (long long)result->group);
+    char *prefix = xasprintf("%s.%s.", kind, name);
     if (json)
         json_object_set_new(object, rows.name, json_integer((json_int_t)result->rows));
     else
@@ -216,9 +232,9 @@ static void further_print_group(const struct ivon_group_result *result,
         else
             predict_print_metric(prefix, metric, NAN);
     }
-    snprintf(prefix, sizeof prefix, "%lld", (long long)result->group);
+    free(prefix);
     if (json)
-        json_object_set_new(json, prefix, object);
+        json_object_set_new(json, name, object);
 }
 
 static void further_print(const struct predict_further *further,
@@ -227,6 +243,8 @@ static void further_print(const struct predict_further *further,
 {
     json_t *own = json ? json_object() : NULL;
     bool classes = metrics == further->classes;
+    const struct predict_command *command = further->command;
+    bool named = classes || groups_are_targets(command->groups, &command->evaluation);
     for (size_t i = 0; i < ivon_group_metrics_count(metrics); i++) {
         struct ivon_group_result result = ivon_group_metrics_get(metrics, i);
         struct ivon_metric precision = {0};
@@ -235,7 +253,9 @@ static void further_print(const struct predict_further *further,
             precision = further_precision(further, result.group);
         if (classes)
             result.values[0].name = "recall";
-        further_print_group(&result, any ? &precision : NULL, kind, own);
+        char *name = further_name(further, result.group, named, !json);
+        further_print_group(&result, any ? &precision : NULL, kind, name, own);
+        free(name);
     }
     if (json)
         json_object_set_new(json, plural, own);

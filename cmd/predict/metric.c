@@ -1,7 +1,9 @@
 /* One metric, as an object or a line. */
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "cmd/predict/predict.h"
+#include "cmd/shared/memory.h"
 #include "cmd/shared/report.h"
 
 json_t *predict_metric_json(const struct ivon_metric *metric, double monte_carlo_error)
@@ -17,8 +19,8 @@ json_t *predict_metric_json(const struct ivon_metric *metric, double monte_carlo
 void predict_print_metric(const char *prefix, const struct ivon_metric *metric,
                           double monte_carlo_error)
 {
-    char name[64];
-    snprintf(name, sizeof name, "%s%s", prefix, metric->name);
+    char *name = xasprintf("%s%s", prefix, metric->name);
     printf("%-36s %12.6g %16.3g %18.3g\n", name, report_number(metric->value),
            report_number(metric->standard_error), report_number(monte_carlo_error));
+    free(name);
 }

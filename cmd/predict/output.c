@@ -12,6 +12,7 @@ enum { COLUMNS_MAX = 8 };
 /* The columns of a table, and where a block of predictions has them. */
 struct columns {
     struct ivon_column column[COLUMNS_MAX];
+    enum ivon_naming naming[COLUMNS_MAX];
     const void *data[COLUMNS_MAX];
     size_t count;
 };
@@ -28,7 +29,18 @@ static void predict_output_add(struct columns *columns, const struct ivon_predic
         column->shape[column->rank++] = shape->tokens;
     if (each)
         column->shape[column->rank++] = (int64_t)each;
+    columns->naming[columns->count] = IVON_NUMBERS;
     columns->data[columns->count++] = data;
+}
+
+/* The same of classes, which may have names. */
+static void predict_output_add_classes(struct columns *columns,
+                                       const struct ivon_predict_shape *shape, const char *name,
+                                       const char *prefix, enum ivon_naming naming, size_t each,
+                                       const void *data)
+{
+    predict_output_add(columns, shape, name, prefix, IVON_I64, each, data);
+    columns->naming[columns->count - 1] = naming;
 }
 
 /* Adds the sets or intervals of a calibration. */
@@ -41,8 +53,8 @@ static void predict_output_add_calibrated(struct columns *columns,
                                              shape->outputs);
     if (own.sets) {
         predict_output_add(columns, shape, "set_size", NULL, IVON_I64, 0, own.size);
-        predict_output_add(columns, shape, "prediction_set", "set", IVON_I64, shape->outputs,
-                           own.set);
+        predict_output_add_classes(columns, shape, "prediction_set", "set", IVON_NAME_SETS,
+                                   shape->outputs, own.set);
     }
     if (own.intervals) {
         predict_output_add(columns, shape, "lower", NULL, IVON_F32, numbers, own.lower);
@@ -70,8 +82,8 @@ static struct columns predict_output_list_columns(const struct predict_output *o
                                p->aleatoric_std);
     } else {
         if (!npy) {
-            predict_output_add(&columns, shape, "prediction", NULL, IVON_I64,
-                               traits->classes ? 0 : numbers, p->prediction);
+            predict_output_add_classes(&columns, shape, "prediction", NULL, IVON_NAMES,
+                                       traits->classes ? 0 : numbers, p->prediction);
             predict_output_add(&columns, shape, "max_probability", NULL, IVON_F32, 0,
                                p->max_probability);
             predict_output_add(&columns, shape, "entropy", NULL, IVON_F32, 0, p->entropy);
@@ -112,6 +124,7 @@ static int predict_output_open_table(struct predict_output *output,
                                          .replace = command->files.force,
                                          .creator = creator,
                                          .provenance = provenance};
+    evaluation_name_columns(&command->evaluation, columns.naming, &options);
     return table_output_open(&output->table, command->output, columns.column, columns.count,
                              &options, error);
 }
@@ -181,8 +194,8 @@ int predict_output_open(struct predict_output *output, struct predict_command *c
     bool alone = command->average || command->calibration || closed;
     struct ivon_predictions like = {.expected_entropy = alone ? NULL : &none};
     *output = (struct predict_output){.command = command, .shape = *shape, .rows = rows};
-    int code = 0;
-    if (command->calibration)
+    int code = evaluation_check_classes(&command->evaluation, shape->outputs, error);
+    if (!code && command->calibration)
         code = predict_calibration_open(&output->calibrated, command, shape, error);
     if (!code && command->log_likelihoods)
         code = open_arviz(output, error);

@@ -11,6 +11,7 @@ enum { COLUMNS_MAX = 24 };
 
 struct columns {
     struct ivon_column column[COLUMNS_MAX];
+    enum ivon_naming naming[COLUMNS_MAX];
     const void *data[COLUMNS_MAX];
     size_t count;
 };
@@ -19,6 +20,7 @@ static void predict_gen_add(struct columns *columns, const char *name, enum ivon
                             const void *data)
 {
     columns->column[columns->count] = (struct ivon_column){.name = name, .dtype = dtype};
+    columns->naming[columns->count] = IVON_NUMBERS;
     columns->data[columns->count++] = data;
 }
 
@@ -75,6 +77,7 @@ static struct columns list_class_columns(const struct predict_gen_row *row,
     struct columns columns = {.count = 0};
     predict_gen_add(&columns, "step", IVON_I64, &row->step);
     predict_gen_add(&columns, "class", IVON_I64, &class->group);
+    columns.naming[columns.count - 1] = IVON_NAMES;
     predict_gen_add(&columns, "count", IVON_I64, count);
     predict_gen_add(&columns, "loss", IVON_F64, &class->own_loss);
     predict_gen_add(&columns, "loss_without", IVON_F64, &class->own_loss_without);
@@ -106,6 +109,7 @@ int predict_gen_open_table(struct predict_gen_command *command, const char *prov
         .replace = command->files.force,
         .creator = creator,
         .provenance = provenance};
+    evaluation_name_columns(&command->evaluation, columns.naming, &options);
     return table_output_open(&command->table, command->output, columns.column, columns.count,
                              &options, error);
 }

@@ -263,6 +263,8 @@ int predict_gen_evaluate(const struct predict_gen_command *command, const char *
         row->step = ivon_source_header(source)->step;
     if (!code)
         code = evaluate_losses(command, network, source, row, points, &sensitivity, &shape, error);
+    if (!code)
+        code = evaluation_check_classes(&command->evaluation, shape.outputs, error);
     if (!code && command->samples)
         code = evaluate_samples(command, network, source, &shape, row, points, error);
     if (!code && command->groups)

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cmd/shared/groups.h"
 #include "cmd/shared/memory.h"
 #include "cmd/shared/report.h"
 #include "cmd/shared/sorted_rows.h"
@@ -13,6 +14,7 @@ enum { COLUMNS_MAX = 24 };
 
 struct columns {
     struct ivon_column column[COLUMNS_MAX];
+    enum ivon_naming naming[COLUMNS_MAX];
     size_t size[COLUMNS_MAX]; /* bytes of one row */
     const void *data[COLUMNS_MAX];
     size_t count;
@@ -49,8 +51,19 @@ static void sensitivity_output_add(struct columns *columns, const char *name, co
         column->shape[i] = shape[i];
         size *= (size_t)shape[i];
     }
+    columns->naming[columns->count] = IVON_NUMBERS;
     columns->size[columns->count] = size;
     columns->data[columns->count++] = data;
+}
+
+/* The same of classes, which may have names. */
+static void sensitivity_output_add_classes(struct columns *columns,
+                                           const struct sensitivity_output *output,
+                                           const char *name, int rank, const void *data)
+{
+    int64_t k = (int64_t)output->shape.outputs;
+    sensitivity_output_add(columns, name, name, IVON_I64, rank, &k, data);
+    columns->naming[columns->count - 1] = IVON_NAMES;
 }
 
 /* A score of every example, or of every token; of each token that of its sequence, where tokens
@@ -80,9 +93,8 @@ static void add_targets(struct columns *columns, const struct sensitivity_output
         sensitivity_output_add(columns, "prediction", "prediction", IVON_F32, rank, &k,
                                block->means);
     } else {
-        sensitivity_output_add(columns, "label", "label", IVON_I64, rank, &k, block->labels);
-        sensitivity_output_add(columns, "prediction", "prediction", IVON_I64, rank, &k,
-                               block->prediction);
+        sensitivity_output_add_classes(columns, output, "label", rank, block->labels);
+        sensitivity_output_add_classes(columns, output, "prediction", rank, block->prediction);
     }
 }
 
@@ -170,6 +182,7 @@ static int sensitivity_output_open_table(struct sensitivity_output *output, uint
                                          .creator = creator,
                                          .provenance = provenance};
     const struct columns *columns = &output->columns;
+    evaluation_name_columns(&command->evaluation, columns->naming, &options);
     return table_output_open(&output->table, command->output, columns->column, columns->count,
                              &options, error);
 }
@@ -436,6 +449,8 @@ int sensitivity_output_groups(const struct sensitivity_command *command,
         change[1] = removal->rest_loss_without - removal->rest_loss;
         columns->count = 0;
         sensitivity_output_add(columns, "group", NULL, IVON_I64, 0, NULL, &removal->group);
+        if (groups_are_targets(command->groups, &command->evaluation))
+            columns->naming[0] = IVON_NAMES;
         sensitivity_output_add(columns, "count", NULL, IVON_I64, 0, NULL, &members);
         sensitivity_output_add(columns, "own_loss", NULL, IVON_F64, 0, NULL, &removal->own_loss);
         sensitivity_output_add(columns, "own_loss_without", NULL, IVON_F64, 0, NULL,

@@ -72,19 +72,20 @@ static int suspects_take(void *context, const struct ivon_sensitivities *block,
 }
 
 static int open_suspects(const struct sensitivity_command *command,
-                         const struct ivon_column *columns, size_t count, uint64_t rows,
-                         const char *provenance, struct ivon_table **table,
-                         struct ivon_error *error)
+                         const struct ivon_column *columns, const enum ivon_naming *naming,
+                         size_t count, uint64_t rows, const char *provenance,
+                         struct ivon_table **table, struct ivon_error *error)
 {
     char creator[64];
     snprintf(creator, sizeof creator, "ivon-sensitivity %s", ivon_version());
-    const struct ivon_table_options options = {.size = sizeof options,
-                                               .format = (enum ivon_table_format)command->format,
-                                               .rows = rows,
-                                               .own_index = true,
-                                               .replace = command->files.force,
-                                               .creator = creator,
-                                               .provenance = provenance};
+    struct ivon_table_options options = {.size = sizeof options,
+                                         .format = (enum ivon_table_format)command->format,
+                                         .rows = rows,
+                                         .own_index = true,
+                                         .replace = command->files.force,
+                                         .creator = creator,
+                                         .provenance = provenance};
+    evaluation_name_columns(&command->evaluation, naming, &options);
     return table_output_open(table, command->output, columns, count, &options, error);
 }
 
@@ -100,9 +101,10 @@ static int write_suspects(const struct sensitivity_command *command,
         {.name = "label_probability", .dtype = IVON_F64},
         {.name = "suggested_probability", .dtype = IVON_F64},
         {.name = "loo_loss", .dtype = IVON_F64}};
+    enum { COLUMNS = sizeof columns / sizeof *columns };
+    static const enum ivon_naming naming[COLUMNS] = {[2] = IVON_NAMES, [3] = IVON_NAMES};
     struct ivon_table *table = NULL;
-    int code = open_suspects(command, columns, sizeof columns / sizeof *columns, count, provenance,
-                             &table, error);
+    int code = open_suspects(command, columns, naming, COLUMNS, count, provenance, &table, error);
     for (size_t i = 0; i < count && !code; i++) {
         const struct ivon_suspect *suspect = &suspects[i];
         int64_t rank = (int64_t)i + 1, index = (int64_t)suspect->example;
@@ -129,9 +131,10 @@ static int write_classes(const struct sensitivity_command *command,
         {.name = "label", .dtype = IVON_I64},     {.name = "count", .dtype = IVON_I64},
         {.name = "threshold", .dtype = IVON_F64}, {.name = "wrong", .dtype = IVON_F64},
         {.name = "confused", .dtype = IVON_I64},  {.name = "confused_by", .dtype = IVON_F64}};
+    enum { COLUMNS = sizeof columns / sizeof *columns };
+    static const enum ivon_naming naming[COLUMNS] = {[0] = IVON_NAMES, [4] = IVON_NAMES};
     struct ivon_table *table = NULL;
-    int code = open_suspects(command, columns, sizeof columns / sizeof *columns, count, provenance,
-                             &table, error);
+    int code = open_suspects(command, columns, naming, COLUMNS, count, provenance, &table, error);
     for (size_t i = 0; i < count && !code; i++) {
         int64_t label = (int64_t)i, members = (int64_t)classes[i].count;
         const void *data[] = {&label,

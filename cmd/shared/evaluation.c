@@ -14,6 +14,7 @@ enum {
     KEY_INPUTS,
     KEY_TARGETS,
     KEY_TARGET_COLUMN,
+    KEY_CLASSES,
     KEY_NORMALIZE,
     KEY_RESIZE,
     KEY_LIMIT,
@@ -41,6 +42,7 @@ static const struct argp_option task_option_table[] = {
      1},
     {"targets", KEY_TARGETS, "ARRAY", 0, "Array of targets (default: y, where there is one)", 1},
     {"target-column", KEY_TARGET_COLUMN, "COLUMN", 0, "CSV: column of targets", 1},
+    {"classes", KEY_CLASSES, "FILE", 0, "Names of the classes, one a line, in their order", 1},
     {"normalize", KEY_NORMALIZE, "none|MEAN,STD;...", 0,
      "Normalize inputs, per channel (default: bytes are divided by 255)", 1},
     {"resize", KEY_RESIZE, "SHORT[,MIDDLE]|HEIGHTxWIDTH", 0,
@@ -190,6 +192,9 @@ static error_t evaluation_parse_text(int key, char *argument, struct argp_state 
     case KEY_TARGET_COLUMN:
         options->dataset.target_column = argument;
         return 0;
+    case KEY_CLASSES:
+        options->classes = argument;
+        return 0;
     case KEY_NORMALIZE:
         parse_normalize(options, state, argument);
         return 0;
@@ -223,6 +228,9 @@ static error_t evaluation_parse_task(int key, char *argument, struct argp_state 
         if (options->ignored_given && traits->regression)
             argp_failure(state, EX_USAGE, 0,
                          "--ignore-label is for labels, not for --likelihood=%s", traits->name);
+        if (options->classes && traits->regression)
+            argp_failure(state, EX_USAGE, 0, "--classes is for labels, not for --likelihood=%s",
+                         traits->name);
         if (options->graph.adapt.probabilities && traits->regression)
             argp_failure(state, EX_USAGE, 0,
                          "--probabilities is for labels, not for --likelihood=%s", traits->name);
@@ -282,6 +290,39 @@ void evaluation_release(struct evaluation_options *options)
     for (size_t i = 0; i < options->named_count; i++)
         free(options->named[i]);
     free(options->named);
+    name_list_release(&options->class_names);
+}
+
+int evaluation_read_classes(struct evaluation_options *options, struct ivon_error *error)
+{
+    struct name_list *names = &options->class_names;
+    int code = options->classes && !names->path
+                   ? name_list_read_classes(names, options->classes, error)
+                   : 0;
+    options->dataset.classes = (const char *const *)names->names;
+    options->dataset.class_count = names->count;
+    return code;
+}
+
+int evaluation_check_classes(const struct evaluation_options *options, size_t outputs,
+                             struct ivon_error *error)
+{
+    size_t named = options->class_names.count;
+    const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(options->task.likelihood);
+    size_t expected = traits->classes ? outputs : 2; /* an event happens or not */
+    if (!options->classes || named == expected)
+        return 0;
+    return error_fill(error, IVON_ERROR_DATA, "%s: has the names of %zu classes, expected %zu%s",
+                      options->classes, named, expected,
+                      traits->classes ? ", one for each output of the network" : "");
+}
+
+void evaluation_name_columns(const struct evaluation_options *options,
+                             const enum ivon_naming *naming, struct ivon_table_options *table)
+{
+    table->names = (const char *const *)options->class_names.names;
+    table->name_count = options->class_names.count;
+    table->naming = naming;
 }
 
 void evaluation_check_noise(const struct evaluation_options *options, struct argp_state *state)
@@ -387,7 +428,12 @@ int evaluation_open_named(struct evaluation_options *options, struct ivon_exampl
 {
     struct ivon_dataset_options named = *dataset;
     struct ivon_error other = {0};
-    int code = ivon_dataset_open(examples, path, dataset, error);
+    int code = evaluation_read_classes(options, error);
+    if (code)
+        return code;
+    named.classes = options->dataset.classes;
+    named.class_count = options->dataset.class_count;
+    code = ivon_dataset_open(examples, path, &named, error);
     if (code != IVON_ERROR_DATA || dataset->input_count || options->named_count != 1)
         return code;
     named.inputs = (const char *const *)options->named;

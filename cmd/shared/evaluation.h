@@ -6,6 +6,7 @@
 #include <argp.h>
 
 #include "cmd/shared/graph_options.h"
+#include "cmd/shared/name_list.h"
 #include "cmd/shared/open.h"
 #include "cmd/shared/options.h"
 #include "ivon/ivon.h"
@@ -14,7 +15,7 @@
    network on one data set; its input is a struct evaluation_options. */
 struct evaluation_options {
     struct graph_options graph;
-    const char *model, *data;
+    const char *model, *data, *classes;
     struct ivon_dataset_options dataset;
     struct ivon_task task; /* noise_std is NaN where it is not given */
     bool given;            /* any option of evaluation_task_argp but those of a graph */
@@ -27,12 +28,13 @@ struct evaluation_options {
     double *channel_mean, *channel_std;
     char **named; /* the graph's inputs */
     size_t named_count;
+    struct name_list class_names; /* those of --classes, once they are read */
 };
 extern const struct argp evaluation_argp;
 
-/* --model, --inputs, --targets, --target-column, --normalize, --resize, --limit, --tokens,
-   --text-column, --context, --stride, --batch, --likelihood, --noise-std, --ignore-label, and those
-   of a graph, with the same input. */
+/* --model, --inputs, --targets, --target-column, --classes, --normalize, --resize, --limit,
+   --tokens, --text-column, --context, --stride, --batch, --likelihood, --noise-std, --ignore-label,
+   and those of a graph, with the same input. */
 extern const struct argp evaluation_task_argp;
 
 struct evaluation_options evaluation_defaults(void);
@@ -40,6 +42,19 @@ void evaluation_release(struct evaluation_options *options);
 
 /* Ends the program unless --noise-std is given where the likelihood needs it, and only there. */
 void evaluation_check_noise(const struct evaluation_options *options, struct argp_state *state);
+
+/* Reads --classes, where it is given and was not read, for data sets that are opened from then on;
+   evaluation_open_named does it, too. */
+int evaluation_read_classes(struct evaluation_options *options, struct ivon_error *error);
+
+/* Fails unless --classes, where it is given, names as many classes as a network of so many outputs
+   tells apart. */
+int evaluation_check_classes(const struct evaluation_options *options, size_t outputs,
+                             struct ivon_error *error);
+
+/* Lets a table's columns of classes have their names, where --classes gives them. */
+void evaluation_name_columns(const struct evaluation_options *options,
+                             const enum ivon_naming *naming, struct ivon_table_options *table);
 
 /* The name of the array of targets. */
 const char *evaluation_targets(const struct evaluation_options *options);

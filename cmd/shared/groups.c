@@ -7,6 +7,12 @@
 #include "cmd/shared/memory.h"
 #include "cmd/shared/report.h"
 
+bool groups_are_targets(const char *name, const struct evaluation_options *evaluation)
+{
+    const char *column = evaluation->dataset.target_column;
+    return strcmp(name, evaluation_targets(evaluation)) == 0 || (column && !strcmp(name, column));
+}
+
 /* Opens an array beside the data, or by its path in the data's file; of CSV a column. */
 static int groups_open(struct ivon_examples **out, const char *name,
                        const struct evaluation_options *evaluation, struct ivon_error *error)
@@ -24,6 +30,8 @@ static int groups_open(struct ivon_examples **out, const char *name,
         memory_exhausted();
     if (slash && slash != name)
         path[strlen(path) - 1] = '\0';
+    if (!groups_are_targets(name, evaluation))
+        options.class_count = 0;
     options.context = options.stride = 0; /* there is one group for each example, however cut */
     options.channel_count = 0;
     options.vocabulary = options.text_column = NULL;

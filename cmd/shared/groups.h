@@ -10,4 +10,7 @@
 int groups_read(int64_t **groups, const char *name, const struct evaluation_options *evaluation,
                 struct ivon_examples *examples, struct ivon_error *error);
 
+/* True if that names the targets, whose groups are classes. */
+bool groups_are_targets(const char *name, const struct evaluation_options *evaluation);
+
 #endif

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "core/class_names.h"
 #include "core/error.h"
 #include "formats/io/csv.h"
 #include "formats/dataset/dataset.h"
@@ -17,6 +18,8 @@ enum {
     INDEX_MAX = 1 << 16, /* places that are kept; when they are full, every other one is */
     STRIDE = 256,        /* rows between two of them, at first */
     CELL_SIZE = 64,      /* of a cell or a header, in messages */
+    FAULT_SIZE = 200,    /* of what is wrong with a cell */
+    NAME_SIZE = 4096,    /* of a class's name with quotes in it */
     PIECE = 1 << 22,     /* bytes that stay in memory while the index is made */
 };
 
@@ -36,7 +39,12 @@ struct dataset_csv {
     size_t inputs;
     size_t target; /* or NO_COLUMN */
     bool wants_target;
-    bool whole; /* all targets are whole numbers */
+    bool whole; /* all targets are whole numbers, or names of classes */
+    struct class_names classes;
+    struct {
+        bool any;
+        uint64_t row; /* the first */
+    } names, numbers; /* targets that are names, or numbers from 0 on */
     uint64_t rows;
     uint64_t *index; /* offsets of rows 0, stride, 2 stride, … */
     size_t index_count;
@@ -46,7 +54,7 @@ struct dataset_csv {
 
 /* A target as it was read. */
 struct target {
-    bool whole;
+    bool whole, named;
     int64_t integer;
     float number;
 };
@@ -105,25 +113,85 @@ static int bad_row(const struct dataset_csv *csv, uint64_t row, uint64_t offset,
 }
 
 static int bad_cell(const struct dataset_csv *csv, uint64_t row, uint64_t offset, size_t column,
-                    const struct csv_field *field, struct ivon_error *error)
+                    const struct csv_field *field, const char *fault, struct ivon_error *error)
 {
     char name[CELL_SIZE + 2], cell[CELL_SIZE];
+    bool unnamed = column == csv->target && field->size && !csv->classes.count;
     name_column(csv, column, name);
     csv_excerpt(field, cell, sizeof cell);
-    return ivon_error_set(error, IVON_ERROR_DATA,
-                          "%s: row %llu (line %llu), column %s: found '%s', expected a number",
-                          csv->file.path, (unsigned long long)row, line_at(csv, offset), name,
-                          cell);
+    return ivon_error_hint(error, unnamed ? IVON_HINT_CLASSES : IVON_HINT_NONE,
+                           ivon_error_set(error, IVON_ERROR_DATA,
+                                          "%s: row %llu (line %llu), column %s: found '%s', %s",
+                                          csv->file.path, (unsigned long long)row,
+                                          line_at(csv, offset), name, cell, fault));
+}
+
+/* Targets. */
+
+/* The class of that name, or -1. */
+static int64_t dataset_csv_class_of(const struct dataset_csv *csv, const struct csv_field *field)
+{
+    char name[NAME_SIZE];
+    if (!csv->classes.count || field->size >= sizeof name)
+        return -1;
+    if (!memchr(field->text, '"', field->size))
+        return class_names_find(&csv->classes, field->text, field->size);
+    return class_names_find(&csv->classes, name, csv_unquote(field, name));
+}
+
+/* Says what is wrong with a target; `class` is that of its name, or -1. */
+static void dataset_csv_fault(const struct dataset_csv *csv, int64_t class, char fault[FAULT_SIZE])
+{
+    if (!csv->classes.count)
+        snprintf(fault, FAULT_SIZE, "expected a number");
+    else if (class < 0)
+        snprintf(fault, FAULT_SIZE, "expected the name of one of the %zu classes",
+                 csv->classes.count);
+    else
+        snprintf(fault, FAULT_SIZE,
+                 "which is a number, and the name of class %lld: names of classes that are other "
+                 "classes' numbers cannot be told from them",
+                 (long long)class);
+}
+
+/* Reads a target. False: `fault` says what is wrong with it. */
+static bool read_target(const struct dataset_csv *csv, const struct csv_field *field,
+                        struct target *target, char fault[FAULT_SIZE])
+{
+    int64_t class = dataset_csv_class_of(csv, field);
+    bool whole = csv_whole(field, csv->locale, &target->integer), fine = true;
+    target->named = class >= 0 && !whole;
+    if (!csv->classes.count)
+        fine = csv_float(field, csv->locale, &target->number);
+    else if (whole)
+        fine = class < 0 || class == target->integer;
+    else if (class >= 0)
+        target->integer = class;
+    else
+        fine = false;
+    target->whole = whole || target->named;
+    if (!fine)
+        dataset_csv_fault(csv, class, fault);
+    return fine;
+}
+
+/* Notes whether a row's target is a name or a number; false where they are mixed. */
+static bool dataset_csv_note_target(struct dataset_csv *csv, uint64_t row,
+                                    const struct target *target)
+{
+    if (!csv->classes.count || (!target->named && target->integer < 0))
+        return true;
+    bool named = target->named;
+    if (named && !csv->names.any)
+        csv->names.row = row;
+    if (!named && !csv->numbers.any)
+        csv->numbers.row = row;
+    csv->names.any = csv->names.any || named;
+    csv->numbers.any = csv->numbers.any || !named;
+    return !csv->names.any || !csv->numbers.any;
 }
 
 /* Rows. */
-
-static bool read_target(const struct dataset_csv *csv, const struct csv_field *field,
-                        struct target *target)
-{
-    target->whole = csv_whole(field, csv->locale, &target->integer);
-    return csv_float(field, csv->locale, &target->number);
-}
 
 /* Reads the row that `text` is at, whose number is for messages: its inputs and its target, or
    neither where null. */
@@ -134,9 +202,11 @@ static int read_row(const struct dataset_csv *csv, struct csv_text *text, uint64
     struct csv_text found = *text;
     uint64_t offset = dataset_csv_offset_of(csv, text);
     size_t column = 0;
+    char fault[FAULT_SIZE] = "expected a number";
     if (!inputs && csv_skip_record(text, csv->columns, csv->target, &found))
-        return target && (csv_next_field(&found, &field) || !read_target(csv, &field, target))
-                   ? bad_cell(csv, row, offset, csv->target, &field, error)
+        return target &&
+                       (csv_next_field(&found, &field) || !read_target(csv, &field, target, fault))
+                   ? bad_cell(csv, row, offset, csv->target, &field, fault, error)
                    : 0;
     do {
         bool fine = true;
@@ -151,9 +221,9 @@ static int read_row(const struct dataset_csv *csv, struct csv_text *text, uint64
         if (inputs && column < csv->columns && csv->slots[column] != NO_COLUMN)
             fine = csv_float(&field, csv->locale, &inputs[csv->slots[column]]);
         if (target && column == csv->target)
-            fine = read_target(csv, &field, target);
+            fine = read_target(csv, &field, target, fault);
         if (!fine)
-            return bad_cell(csv, row, offset, column, &field, error);
+            return bad_cell(csv, row, offset, column, &field, fault, error);
         column++;
     } while (!field.last);
     if (column == csv->columns)
@@ -166,12 +236,19 @@ static int read_row(const struct dataset_csv *csv, struct csv_text *text, uint64
 
 /* The first line. */
 
+/* Returns whether a cell of the first line can be one of a row; targets may be names. */
+static bool dataset_csv_is_value(const struct dataset_csv *csv, const struct csv_field *field)
+{
+    float number;
+    return csv_float(field, csv->locale, &number) ||
+           (csv->wants_target && dataset_csv_class_of(csv, field) >= 0);
+}
+
 static int dataset_csv_read_first_line(struct dataset_csv *csv, struct ivon_error *error)
 {
     static const char mark[] = "\xef\xbb\xbf"; /* of UTF-8, as some programs write it */
     struct csv_text text = text_from(csv, 0);
     struct csv_field field;
-    float number;
     if (csv->file.size >= 3 && memcmp(text.at, mark, 3) == 0)
         text.at += 3;
     if (!csv_next_record(&text))
@@ -186,7 +263,7 @@ static int dataset_csv_read_first_line(struct dataset_csv *csv, struct ivon_erro
         if (csv->columns++ == COLUMNS_MAX)
             return ivon_error_set(error, IVON_ERROR_DATA, "%s: has more than %d columns",
                                   csv->file.path, COLUMNS_MAX);
-        csv->has_header = csv->has_header || !csv_float(&field, csv->locale, &number);
+        csv->has_header = csv->has_header || !dataset_csv_is_value(csv, &field);
     } while (!field.last);
     csv->start = csv->has_header ? dataset_csv_offset_of(csv, &text) : csv->header;
     csv->next[0].offset = csv->next[1].offset = csv->start;
@@ -312,6 +389,19 @@ static bool remember(struct dataset_csv *csv, uint64_t row, uint64_t offset)
     return true;
 }
 
+/* A target that is a name among numbers, or a number among names. */
+static int dataset_csv_mixed(const struct dataset_csv *csv, uint64_t row, uint64_t offset,
+                             struct ivon_error *error)
+{
+    char what[120];
+    bool numbers = row == csv->numbers.row;
+    snprintf(what, sizeof what, "its target is a %s, but that of row %llu a %s",
+             numbers ? "number" : "name",
+             (unsigned long long)(numbers ? csv->names.row : csv->numbers.row),
+             numbers ? "name" : "number");
+    return bad_row(csv, row, offset, what, error);
+}
+
 static int read_index(struct dataset_csv *csv, uint64_t limit, struct ivon_error *error)
 {
     struct csv_text text = text_from(csv, csv->start);
@@ -330,6 +420,8 @@ static int read_index(struct dataset_csv *csv, uint64_t limit, struct ivon_error
         int code = read_row(csv, &text, csv->rows, NULL, wanted, error);
         if (code)
             return code;
+        if (wanted && !dataset_csv_note_target(csv, csv->rows, &target))
+            return dataset_csv_mixed(csv, csv->rows, offset, error);
         csv->whole = csv->whole && (!wanted || target.whole);
     }
     if (!csv->rows)
@@ -389,6 +481,7 @@ static void csv_close(void *self)
     if (csv->locale)
         freelocale(csv->locale);
     mapped_close(&csv->file);
+    class_names_release(&csv->classes);
     free(csv->slots);
     free(csv->index);
     free(csv);
@@ -433,7 +526,11 @@ int dataset_csv_open(struct ivon_examples **examples, struct dataset_request *re
     csv->stride = STRIDE;
     csv->wants_target = options->target_column && !dataset_targets_refused(request);
     csv->locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-    int code = csv->locale ? dataset_csv_read_first_line(csv, error) : ivon_error_memory(error);
+    int code = csv->locale
+                   ? class_names_init(&csv->classes, options->classes, options->class_count, error)
+                   : ivon_error_memory(error);
+    if (!code)
+        code = dataset_csv_read_first_line(csv, error);
     if (!code)
         code = choose_columns(csv, options, error);
     if (!code)

@@ -132,7 +132,7 @@ static int listing_read(struct listing *listing, const char *path, struct ivon_e
 
 /* Appends images as those of a class, or of none. */
 static int image_folder_append(struct image_folder *folder, struct names *images, const char *class,
-                               struct ivon_error *error)
+                               size_t number, struct ivon_error *error)
 {
     size_t count = folder->count + images->count;
     char **names = realloc(folder->names, (count + 1) * sizeof *names);
@@ -147,19 +147,27 @@ static int image_folder_append(struct image_folder *folder, struct names *images
         char *name = class ? path_join(class, images->names[i]) : strdup(images->names[i]);
         if (!name)
             return ivon_error_memory(error);
-        folder->classes[folder->count] = folder->class_count;
+        folder->classes[folder->count] = number;
         folder->names[folder->count++] = name;
     }
     return 0;
 }
 
 static int image_folder_append_class(struct image_folder *folder, const char *class,
-                                     struct ivon_error *error)
+                                     const struct class_names *known, struct ivon_error *error)
 {
     struct listing listing = {0};
+    int64_t number = known->count ? class_names_find(known, class, strlen(class))
+                                  : (int64_t)folder->class_count;
     char *path = path_join(folder->path, class);
     int code = path ? listing_read(&listing, path, error) : ivon_error_memory(error);
-    if (!code && listing.directories.count)
+    if (!code && number < 0)
+        code = ivon_error_set(
+            error, IVON_ERROR_DATA,
+            "%s: is the directory of a class, expected the name of one of the %zu "
+            "classes",
+            path, known->count);
+    else if (!code && listing.directories.count)
         code = ivon_error_set(error, IVON_ERROR_DATA,
                               "%s/%s: is a directory in that of a class, expected images", path,
                               listing.directories.names[0]);
@@ -169,14 +177,15 @@ static int image_folder_append_class(struct image_folder *folder, const char *cl
                               "by names in .png, .jpg or .jpeg",
                               path);
     if (!code)
-        code = image_folder_append(folder, &listing.images, class, error);
+        code = image_folder_append(folder, &listing.images, class, (size_t)number, error);
     folder->class_count++;
     listing_release(&listing);
     free(path);
     return code;
 }
 
-int image_folder_list(struct image_folder *folder, const char *path, struct ivon_error *error)
+int image_folder_list(struct image_folder *folder, const char *path,
+                      const struct class_names *known, struct ivon_error *error)
 {
     struct listing top = {0};
     *folder = (struct image_folder){.path = strdup(path)};
@@ -192,9 +201,9 @@ int image_folder_list(struct image_folder *folder, const char *path, struct ivon
                               "in one of them",
                               path, top.images.names[0]);
     if (!code && !top.directories.count)
-        code = image_folder_append(folder, &top.images, NULL, error);
+        code = image_folder_append(folder, &top.images, NULL, 0, error);
     for (size_t i = 0; i < top.directories.count && !code; i++)
-        code = image_folder_append_class(folder, top.directories.names[i], error);
+        code = image_folder_append_class(folder, top.directories.names[i], known, error);
     listing_release(&top);
     return code;
 }

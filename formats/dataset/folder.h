@@ -4,6 +4,7 @@
 
 #include <stddef.h>
 
+#include "core/class_names.h"
 #include "ivon/error.h"
 
 struct image_folder {
@@ -16,12 +17,14 @@ struct image_folder {
 
 /*
  * Lists the images PATH/CLASS/NAME by class and name, in the order of bytes; the classes are
- * numbered so. Without directories those of PATH itself. Names that begin with a dot, and files
+ * numbered so, or as `known` has their names, unless that has none: then another one's directory is
+ * refused. Without directories those of PATH itself. Names that begin with a dot, and files
  * whose names do not end as those of images, are passed over. Refused: a class without images, a
  * directory in one, images beside the classes, and images in formats that are not read. The folder
  * is to be released in any case.
  */
-int image_folder_list(struct image_folder *folder, const char *path, struct ivon_error *error);
+int image_folder_list(struct image_folder *folder, const char *path,
+                      const struct class_names *known, struct ivon_error *error);
 void image_folder_release(struct image_folder *folder);
 
 #endif

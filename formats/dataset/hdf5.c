@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "core/class_names.h"
 #include "core/error.h"
 #include "formats/dataset/dataset.h"
 #include "formats/hdf5/safe.h"
@@ -15,13 +16,41 @@ struct dataset_hdf5 {
     const struct hdf5_object *objects; /* the file's */
     size_t object_count;
     size_t *fields; /* their objects */
+    char *path;     /* for messages */
+    struct class_names classes;
 };
+
+/* Strings, as the numbers of the classes of these names. */
+static int dataset_hdf5_read_names(struct dataset_hdf5 *dataset, size_t field, uint64_t first,
+                                   size_t count, int64_t *numbers, struct ivon_error *error)
+{
+    const struct hdf5_object *object = &dataset->objects[dataset->fields[field]];
+    size_t size = object->string_size;
+    char *names = calloc(count + 1, size);
+    if (!names)
+        return ivon_error_memory(error);
+    int code = hdf5_read_strings(dataset->file, dataset->fields[field], first, count, names, error);
+    for (size_t i = 0; i < count && !code; i++) {
+        const char *name = names + i * size;
+        numbers[i] = class_names_find(&dataset->classes, name, strlen(name));
+        if (numbers[i] < 0)
+            code = ivon_error_set(error, IVON_ERROR_DATA,
+                                  "%s: '%s': row %llu is '%.60s', expected the name of one of the "
+                                  "%zu classes",
+                                  dataset->path, object->path, (unsigned long long)(first + i),
+                                  name, dataset->classes.count);
+    }
+    free(names);
+    return code;
+}
 
 static int hdf5_examples_read(void *self, size_t field, uint64_t first, size_t count, void *buffer,
                               struct ivon_error *error)
 {
     struct dataset_hdf5 *dataset = self;
     const struct hdf5_object *object = &dataset->objects[dataset->fields[field]];
+    if (object->refused) /* but its names are classes */
+        return dataset_hdf5_read_names(dataset, field, first, count, buffer, error);
     size_t example = object->count / (size_t)object->shape[0];
     size_t start = (size_t)first * example, size = count * example;
     int code = hdf5_read(dataset->file, dataset->fields[field], start, size, buffer, error);
@@ -33,6 +62,8 @@ static void hdf5_examples_close(void *self)
 {
     struct dataset_hdf5 *dataset = self;
     hdf5_close(dataset->file);
+    class_names_release(&dataset->classes);
+    free(dataset->path);
     free(dataset->fields);
     free(dataset);
 }
@@ -97,6 +128,23 @@ static int select_fields(struct dataset_hdf5 *dataset, struct dataset_selection 
     return code;
 }
 
+/* Targets that are strings are numbers where these have names. */
+static int dataset_hdf5_check(const struct dataset_hdf5 *dataset,
+                              const struct dataset_request *request,
+                              const struct hdf5_object *object, bool target,
+                              struct ivon_error *error)
+{
+    if (!object->refused || (target && object->string_size && dataset->classes.count))
+        return 0;
+    if (target && object->string_size)
+        return ivon_error_hint(error, IVON_HINT_CLASSES,
+                               ivon_error_set(error, IVON_ERROR_DATA,
+                                              "%s: '%s' holds strings, expected numbers",
+                                              request->path, object->path));
+    return ivon_error_set(error, IVON_ERROR_DATA, "%s: '%s' %s", request->path, object->path,
+                          object->refused);
+}
+
 static int dataset_hdf5_make(struct ivon_examples **examples, struct dataset_hdf5 *dataset,
                              const struct dataset_selection *selection,
                              const struct dataset_request *request, size_t group_length,
@@ -110,12 +158,11 @@ static int dataset_hdf5_make(struct ivon_examples **examples, struct dataset_hdf
         return ivon_error_memory(error);
     for (size_t i = 0; i < selection->count && !code; i++) {
         const struct hdf5_object *object = &dataset->objects[dataset->fields[i]];
-        if (object->refused)
-            code = ivon_error_set(error, IVON_ERROR_DATA, "%s: '%s' %s", request->path,
-                                  object->path, object->refused);
+        bool target = selection->targets && i == selection->count - 1;
+        code = dataset_hdf5_check(dataset, request, object, target, error);
         arrays[i] = (struct dataset_array){.name = object->path +
                                                    (group_length ? group_length + 1 : 0),
-                                           .dtype = object->dtype,
+                                           .dtype = object->refused ? IVON_I64 : object->dtype,
                                            .rank = object->rank};
         memcpy(arrays[i].shape, object->shape, sizeof object->shape);
     }
@@ -142,7 +189,12 @@ int dataset_hdf5_open(struct ivon_examples **examples, struct dataset_request *r
     struct dataset_hdf5 *dataset = calloc(1, sizeof *dataset);
     if (!dataset)
         return ivon_error_memory(error);
-    int code = hdf5_open(&dataset->file, file, &limits, error);
+    dataset->path = strdup(request->path);
+    int code = dataset->path ? class_names_init(&dataset->classes, options->classes,
+                                                options->class_count, error)
+                             : ivon_error_memory(error);
+    if (!code)
+        code = hdf5_open(&dataset->file, file, &limits, error);
     if (!code) {
         dataset->objects = hdf5_objects(dataset->file, &dataset->object_count);
         code = check_group(dataset, request, group, length, error);

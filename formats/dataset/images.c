@@ -104,7 +104,12 @@ int dataset_images_open(struct ivon_examples **examples, struct dataset_request 
     struct dataset_images *images = name ? calloc(1, sizeof *images) : NULL;
     if (!images)
         return name ? ivon_error_memory(error) : IVON_ERROR_ARGUMENT;
-    int code = image_folder_list(&images->folder, file->path, error);
+    struct class_names known;
+    int code = class_names_init(&known, request->options->classes, request->options->class_count,
+                                error);
+    if (!code)
+        code = image_folder_list(&images->folder, file->path, &known, error);
+    class_names_release(&known);
     bool targets = images->folder.class_count && !dataset_targets_refused(request);
     if (!code && !images->folder.class_count && dataset_targets_required(request))
         code = ivon_error_set(error, IVON_ERROR_DATA,

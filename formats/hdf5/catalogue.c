@@ -174,7 +174,8 @@ static bool hdf5_catalogue_put_dataset(struct hdf5_catalogue *catalogue, hid_t d
     const char *stored_as = found.stored_as ? found.stored_as : "";
     bool known = found.rank >= 0 && found.rank <= IVON_RANK_MAX;
     uint32_t rank = known ? (uint32_t)found.rank : IVON_RANK_MAX + 1;
-    bool fine = refused ? put_string(catalogue, stored_as, strlen(stored_as))
+    bool fine = refused ? put_string(catalogue, stored_as, strlen(stored_as)) &&
+                              put_u32(catalogue, (uint32_t)found.string_size)
                         : put_u32(catalogue, found.dtype) && put_i64(catalogue, found.offset);
     return fine && put_u32(catalogue, rank) &&
            hdf5_catalogue_put(catalogue, found.shape, known ? rank * sizeof found.shape[0] : 0);

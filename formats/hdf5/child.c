@@ -84,10 +84,14 @@ static const char *answer(struct child *child, const struct hdf5_request *reques
         return child->reason;
     const char *refused = hdf5_dataset_examine(dataset, child->context->file->size,
                                                child->catalogue.chunk_max, &shape);
-    if (refused)
+    if (refused && !shape.string_size)
         return refused;
-    if (request->count > child->sandbox->window_size / ivon_dtype_size(shape.dtype))
+    size_t size = refused ? shape.string_size : ivon_dtype_size(shape.dtype);
+    if (request->count > child->sandbox->window_size / size)
         return "asked for too much at once";
+    if (refused)
+        return hdf5_dataset_read_strings(dataset, &shape, request->first, request->count,
+                                         child->sandbox->window, child->reason);
     return hdf5_dataset_read(dataset, &shape, request->first, request->count,
                              child->sandbox->window)
                ? NULL

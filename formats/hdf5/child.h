@@ -6,7 +6,8 @@
  * the objects until the end, else text. A string is a u32 length and its bytes. An object is
  *   string path; u8 is_dataset; the attributes and an empty string;
  *   of a data set: string refused (empty when it can be read), and then
- *   if refused, string stored_as (empty when it is damaged), else u32 dtype and i64 offset;
+ *   if refused, string stored_as (empty when it is damaged) and u32 string_size, else u32 dtype and
+ *   i64 offset;
  *   u32 rank (one more than IVON_RANK_MAX: not known), i64 shape[rank]
  * An attribute is string name, never empty; u8 kind ('t', 'i', 'f'); string | i64 | f64.
  *
@@ -36,6 +37,7 @@ enum {
     HDF5_CATALOGUE_MAX = 1 << 28, /* bytes */
     HDF5_OBJECTS_MAX = 1 << 19,
     HDF5_TEXT_MAX = 65536, /* of an attribute */
+    HDF5_STRING_MAX = 256, /* of one of the strings of a data set */
 };
 
 /* The child's life, for sandbox_start; `context` is a struct hdf5_child_context. */

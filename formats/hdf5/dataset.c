@@ -1,6 +1,10 @@
 #include "formats/hdf5/dataset.h"
 
+#include <stdlib.h>
+#include <string.h>
+
 #include "formats/io/bytes.h"
+#include "formats/hdf5/child.h"
 #include "formats/hdf5/types.h"
 
 /* A data set that cannot be read, but is as it should be otherwise. */
@@ -110,28 +114,51 @@ static const char *type_name(hid_t type)
     }
 }
 
+/* Checks that elements of that size can be in the file, and in memory. */
+static const char *examine_size(hid_t properties, const struct hdf5_dataset *result,
+                                size_t element_size, double most, size_t chunk_max)
+{
+    double bytes = (double)element_size;
+    for (int i = 0; i < result->rank; i++)
+        bytes *= (double)result->shape[i];
+    if (bytes > most)
+        return "has more elements than the file can hold";
+    return chunk_bytes(properties, element_size) > chunk_max
+               ? "has chunks that exceed the memory it may take (h5repack makes them smaller)"
+               : NULL;
+}
+
+/* The bytes that a string of the type takes when it is read; 0 for those that are not. */
+static size_t string_bytes(hid_t type)
+{
+    size_t size = H5Tget_size(type);
+    if (H5Tget_class(type) != H5T_STRING)
+        return 0;
+    if (H5Tis_variable_str(type) > 0)
+        return HDF5_STRING_MAX + 1;
+    return size <= HDF5_STRING_MAX ? size + 1 : 0;
+}
+
 const char *hdf5_dataset_examine(hid_t dataset, size_t file_size, size_t chunk_max,
                                  struct hdf5_dataset *result)
 {
-    unsigned expansion;
-    bool as_stored;
+    unsigned expansion = 1;
+    bool as_stored = false;
     hid_t properties = H5Dget_create_plist(dataset);
     hid_t type = H5Dget_type(dataset);
     const char *refused = examine_shape(dataset, result);
     if (!refused)
         refused = examine_storage(properties, &expansion, result);
-    if (!refused && !hdf5_type_recognise(type, &result->dtype, &as_stored))
+    double most = (double)file_size * expansion;
+    if (!refused && !hdf5_type_recognise(type, &result->dtype, &as_stored)) {
+        if (result->rank == 1 &&
+            !examine_size(properties, result, H5Tget_size(type), most, chunk_max))
+            result->string_size = string_bytes(type);
         refused = odd(result, type_name(type),
                       "has elements that are neither numbers nor booleans");
+    }
     if (!refused) {
-        double bytes = (double)ivon_dtype_size(result->dtype);
-        for (int i = 0; i < result->rank; i++)
-            bytes *= (double)result->shape[i];
-        size_t chunk = chunk_bytes(properties, ivon_dtype_size(result->dtype));
-        if (bytes > (double)file_size * expansion)
-            refused = "has more elements than the file can hold";
-        else if (chunk > chunk_max)
-            refused = "has chunks that exceed the memory it may take (h5repack makes them smaller)";
+        refused = examine_size(properties, result, ivon_dtype_size(result->dtype), most, chunk_max);
         haddr_t offset = H5Dget_offset(dataset);
         bool mapped = H5Pget_layout(properties) == H5D_CONTIGUOUS && as_stored;
         result->offset = mapped && offset != HADDR_UNDEF ? (int64_t)offset : -1;
@@ -139,6 +166,64 @@ const char *hdf5_dataset_examine(hid_t dataset, size_t file_size, size_t chunk_m
     H5Tclose(type);
     H5Pclose(properties);
     return refused;
+}
+
+/* Strings. */
+
+/* Copies strings of varying length, null pointers being empty ones; false where one is too long. */
+static bool copy_varying_strings(char *out, size_t size, char *const *strings, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++, out += size) {
+        size_t length = strings[i] ? strnlen(strings[i], size) : 0;
+        if (length >= size)
+            return false;
+        memset(out, 0, size);
+        if (length)
+            memcpy(out, strings[i], length);
+    }
+    return true;
+}
+
+/* Reads what is selected of `space`, along one axis. */
+static const char *read_selected(hid_t dataset, hid_t space, bool variable, size_t size,
+                                 uint64_t count, char *out, const char *reason)
+{
+    hsize_t extent = count;
+    hid_t type = H5Dget_type(dataset), own = H5Tcopy(H5T_C_S1);
+    hid_t memory = H5Screate_simple(1, &extent, NULL);
+    char **strings = variable ? calloc(count, sizeof *strings) : NULL;
+    const char *problem = NULL;
+    bool described = H5Tset_size(own, variable ? H5T_VARIABLE : size) >= 0 &&
+                     H5Tset_cset(own, H5Tget_cset(type)) >= 0;
+    if (variable && !strings)
+        problem = "its strings exceed the memory";
+    else if (!described || H5Dread(dataset, own, memory, space, H5P_DEFAULT,
+                                   variable ? (void *)strings : (void *)out) < 0)
+        problem = reason;
+    else if (variable && !copy_varying_strings(out, size, strings, count))
+        problem = "it has strings of more than 256 bytes";
+    if (strings)
+        H5Dvlen_reclaim(own, memory, H5P_DEFAULT, strings);
+    free(strings);
+    H5Sclose(memory);
+    H5Tclose(own);
+    H5Tclose(type);
+    return problem;
+}
+
+const char *hdf5_dataset_read_strings(hid_t dataset, const struct hdf5_dataset *examined,
+                                      uint64_t first, uint64_t count, char *out, const char *reason)
+{
+    hsize_t start = first, extent = count;
+    hid_t type = H5Dget_type(dataset), space = H5Dget_space(dataset);
+    bool variable = H5Tis_variable_str(type) > 0;
+    const char *problem = reason;
+    if (space >= 0 && H5Sselect_hyperslab(space, H5S_SELECT_SET, &start, NULL, &extent, NULL) >= 0)
+        problem = read_selected(dataset, space, variable, examined->string_size, count, out,
+                                reason);
+    H5Sclose(space);
+    H5Tclose(type);
+    return problem;
 }
 
 /*

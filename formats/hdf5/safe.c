@@ -173,6 +173,7 @@ static void hdf5_safe_read_dataset(struct catalogue *catalogue, struct hdf5_obje
     object->refused = hdf5_safe_read_text(catalogue);
     if (object->refused) {
         object->stored_as = hdf5_safe_read_text(catalogue);
+        object->string_size = hdf5_safe_read_u32(catalogue);
     } else {
         dtype = hdf5_safe_read_u32(catalogue);
         object->offset = hdf5_safe_read_i64(catalogue);
@@ -186,6 +187,10 @@ static void hdf5_safe_read_dataset(struct catalogue *catalogue, struct hdf5_obje
     object->dtype = dtype;
     object->rank = known ? (int)rank : -1;
     hdf5_safe_read(catalogue, object->shape, known ? rank * sizeof object->shape[0] : 0);
+    if (object->string_size &&
+        (object->string_size > HDF5_STRING_MAX + 1 || object->rank != 1 ||
+         !tensor_shape_count(1, object->shape, object->string_size, &object->count)))
+        object->string_size = 0;
     if (object->refused)
         return;
     size_t size = ivon_dtype_size(object->dtype);
@@ -259,7 +264,8 @@ static int receive_catalogue(struct hdf5_file *file, struct ivon_error *error)
 static bool needs_child(const struct hdf5_file *file)
 {
     for (size_t i = 0; i < file->object_count; i++)
-        if (file->objects[i].is_dataset && !file->objects[i].refused && file->objects[i].count &&
+        if (file->objects[i].is_dataset &&
+            (!file->objects[i].refused || file->objects[i].string_size) && file->objects[i].count &&
             file->objects[i].offset < 0)
             return true;
     return false;
@@ -349,17 +355,11 @@ static int ask(struct hdf5_file *file, size_t object, size_t first, size_t count
     return 0;
 }
 
-int hdf5_read(struct hdf5_file *file, size_t object, size_t first, size_t count, void *buffer,
-              struct ivon_error *error)
+/* Elements of `size` bytes, by as many requests as that takes. */
+static int hdf5_safe_ask_all(struct hdf5_file *file, size_t object, size_t size, size_t first,
+                             size_t count, char *out, struct ivon_error *error)
 {
-    size_t size = ivon_dtype_size(file->objects[object].dtype);
-    char *out = buffer;
     int code = 0;
-    if (file->objects[object].offset >= 0) {
-        const unsigned char *data = file->mapped.data + file->objects[object].offset;
-        memcpy(buffer, data + first * size, count * size);
-        return 0;
-    }
     pthread_mutex_lock(&file->sandbox.lock);
     while (count && !code) {
         size_t piece = file->sandbox.window_size / size;
@@ -372,6 +372,27 @@ int hdf5_read(struct hdf5_file *file, size_t object, size_t first, size_t count,
         out += piece * size;
     }
     pthread_mutex_unlock(&file->sandbox.lock);
+    return code;
+}
+
+int hdf5_read(struct hdf5_file *file, size_t object, size_t first, size_t count, void *buffer,
+              struct ivon_error *error)
+{
+    size_t size = ivon_dtype_size(file->objects[object].dtype);
+    if (file->objects[object].offset < 0)
+        return hdf5_safe_ask_all(file, object, size, first, count, buffer, error);
+    const unsigned char *data = file->mapped.data + file->objects[object].offset;
+    memcpy(buffer, data + first * size, count * size);
+    return 0;
+}
+
+int hdf5_read_strings(struct hdf5_file *file, size_t object, size_t first, size_t count,
+                      char *strings, struct ivon_error *error)
+{
+    size_t size = file->objects[object].string_size;
+    int code = hdf5_safe_ask_all(file, object, size, first, count, strings, error);
+    for (size_t i = 0; i < count && !code; i++)
+        strings[(i + 1) * size - 1] = '\0'; /* whatever the child did */
     return code;
 }
 

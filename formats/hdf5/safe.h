@@ -23,9 +23,10 @@ struct hdf5_attribute {
 };
 
 struct hdf5_object {
-    char *path;      /* "" for the root, "mean/fc.weight" for a data set */
-    char *refused;   /* why this data set cannot be read; null when it can */
-    char *stored_as; /* of one that is refused, but not damaged: how it is stored; else null */
+    char *path;         /* "" for the root, "mean/fc.weight" for a data set */
+    char *refused;      /* why this data set cannot be read; null when it can */
+    char *stored_as;    /* of one that is refused, but not damaged: how it is stored; else null */
+    size_t string_size; /* of strings along one axis: as hdf5_read_strings takes them; else 0 */
     bool is_dataset;
     enum ivon_dtype dtype;
     int rank; /* of one that is refused: -1 where it is not known */
@@ -60,6 +61,11 @@ const struct hdf5_attribute *hdf5_attribute(const struct hdf5_object *object, co
 /* Elements [first, first + count) of data set `object`; the range must lie within it. */
 int hdf5_read(struct hdf5_file *file, size_t object, size_t first, size_t count, void *buffer,
               struct ivon_error *error);
+
+/* Strings [first, first + count) of data set `object`, which is refused and has a string_size: each
+   takes that many bytes, the last ones null. */
+int hdf5_read_strings(struct hdf5_file *file, size_t object, size_t first, size_t count,
+                      char *strings, struct ivon_error *error);
 
 /* The address of a data set's first byte, or null when it has to be read. */
 const void *hdf5_view(struct hdf5_file *file, size_t object);

@@ -134,6 +134,17 @@ bool csv_equal(const struct csv_field *field, const char *text)
     return at == end && !*text;
 }
 
+size_t csv_unquote(const struct csv_field *field, char *out)
+{
+    size_t size = 0;
+    for (size_t i = 0; i < field->size; i++) {
+        out[size++] = field->text[i];
+        if (field->text[i] == '"' && i + 1 < field->size && field->text[i + 1] == '"')
+            i++;
+    }
+    return size;
+}
+
 int64_t csv_numbered(const struct csv_field *field, const char *prefix)
 {
     enum { DIGITS = 18 };

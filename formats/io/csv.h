@@ -37,6 +37,10 @@ bool csv_next_record(struct csv_text *text);
 /* Returns whether a field is this text. */
 bool csv_equal(const struct csv_field *field, const char *text);
 
+/* Copies a field with single quotes where they are doubled; returns the size, at most the
+   field's. */
+size_t csv_unquote(const struct csv_field *field, char *out);
+
 /* The number behind `prefix` in a field such as "p12"; -1 for any other field. */
 int64_t csv_numbered(const struct csv_field *field, const char *prefix);
 

@@ -48,6 +48,15 @@ struct ivon_column {
     int64_t shape[IVON_RANK_MAX];
 };
 
+/* How text writes a column of IVON_I64. */
+enum ivon_naming {
+    IVON_NUMBERS,
+    IVON_NAMES, /* for each number its name; the digits of numbers that have none */
+    /* The last axis has an element for each name, 0 or 1: the names of those that are 1. JSON has
+       them as a list, CSV in one column of the column's name, with bars between them. */
+    IVON_NAME_SETS,
+};
+
 #define IVON_ROWS_OPEN UINT64_MAX
 
 struct ivon_table_options {
@@ -61,6 +70,11 @@ struct ivon_table_options {
     bool replace;        /* an existing file may be replaced, at commit */
     const char *creator; /* HDF5 attributes; null: absent */
     const char *provenance;
+    /* The names of numbers from 0 on, as ivon_class_names_check has them: borrowed until the table
+       is closed. npy and HDF5 keep the numbers. Null: there are none. */
+    const char *const *names;
+    size_t name_count;
+    const enum ivon_naming *naming; /* of each column; used where there are names */
 };
 
 /* Only the size is set: CSV of no rows. */

@@ -61,14 +61,8 @@ static int unquote(struct reader_csv *csv, struct csv_field *field, struct ivon_
         csv->unquoted = grown;
         csv->capacity = field->size;
     }
-    size_t size = 0;
-    for (size_t i = 0; i < field->size; i++) {
-        csv->unquoted[size++] = field->text[i];
-        if (field->text[i] == '"' && i + 1 < field->size && field->text[i + 1] == '"')
-            i++;
-    }
+    field->size = csv_unquote(field, csv->unquoted);
     field->text = csv->unquoted;
-    field->size = size;
     return 0;
 }
 

@@ -8,6 +8,7 @@
 #include "core/options.h"
 #include "core/stream.h"
 #include "formats/io/suffix.h"
+#include "ivon/targets.h"
 
 /* The formats, by their values. */
 static const struct table_class *const classes[] = {[IVON_CSV] = &table_csv,
@@ -39,6 +40,28 @@ static int check_name(const struct ivon_table *table, size_t c, struct ivon_erro
                  : 0;
 }
 
+/* Checks that the table's names suit a column that has them. */
+static int check_names(const struct ivon_table *table, const struct table_column *column,
+                       struct ivon_error *error)
+{
+    const struct ivon_column *is = &column->is;
+    const char *const *names = table->options.names;
+    size_t count = names ? table->options.name_count : 0;
+    bool sets = column->naming == IVON_NAME_SETS;
+    if (is->dtype != IVON_I64 ||
+        (sets && (is->rank == 0 || (uint64_t)is->shape[is->rank - 1] != count)))
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%s: column '%s': its elements are not the numbers of %zu names",
+                              table->name, is->name, count);
+    for (size_t i = 0; i < count && sets; i++)
+        if (strchr(names[i], '|'))
+            return ivon_error_set(
+                error, IVON_ERROR_ARGUMENT,
+                "%s: '%s' has a bar in it, which stands between the names of a set", table->name,
+                names[i]);
+    return 0;
+}
+
 static int check_column(const struct ivon_table *table, struct table_column *column,
                         struct ivon_error *error)
 {
@@ -62,7 +85,7 @@ static int check_column(const struct ivon_table *table, struct table_column *col
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s: column '%s' does not have %lld tokens", table->name, is->name,
                               (long long)table->options.tokens);
-    return 0;
+    return column->naming == IVON_NUMBERS ? 0 : check_names(table, column, error);
 }
 
 /* Copies a description; the prefix of the columns that it becomes is made up where it has none. */
@@ -104,9 +127,15 @@ static int table_new(struct ivon_table **out, const char *name, const struct ivo
     table->columns = calloc(column_count, sizeof *table->columns);
     if (!table->name || !table->columns)
         return ivon_error_memory(error);
-    int code = 0;
+    struct ivon_error found = {0};
+    int code = ivon_class_names_check(options->names, options->names ? options->name_count : 0,
+                                      &found);
+    if (code)
+        return ivon_error_set(error, code, "%s: %s", name, found.message);
     for (size_t c = 0; c < column_count && !code; c++) {
         table->column_count++;
+        if (options->names && options->name_count && options->naming)
+            table->columns[c].naming = options->naming[c];
         code = copy_column(&table->columns[c], &columns[c], error);
         if (!code)
             code = check_name(table, c, error);

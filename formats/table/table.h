@@ -19,9 +19,10 @@ struct table_class {
 
 struct table_column {
     struct ivon_column is; /* owns its strings; the prefix is never null */
-    size_t count;          /* elements of a row */
-    size_t size;           /* bytes of a row */
-    uint64_t offset;       /* of the first row in a file of arrays */
+    enum ivon_naming naming;
+    size_t count;    /* elements of a row */
+    size_t size;     /* bytes of a row */
+    uint64_t offset; /* of the first row in a file of arrays */
 };
 
 struct ivon_table {

@@ -106,10 +106,28 @@ static void table_text_put_number(struct writer *writer, enum ivon_dtype dtype, 
                                                   : number_text_f64(text, value);
 }
 
-/* Text in quotation marks; `escape` goes before those within, and before itself. */
-static void put_quoted(struct writer *writer, const char *text, char escape)
+static int64_t table_text_element(const char *at)
 {
-    put_character(writer, '"');
+    int64_t number;
+    memcpy(&number, at, sizeof number);
+    return number;
+}
+
+/* The name of a number, or null. */
+static const char *table_text_name_of(const struct ivon_table *table,
+                                      const struct table_column *column, const char *at)
+{
+    if (column->naming != IVON_NAMES)
+        return NULL;
+    int64_t number = table_text_element(at);
+    return number >= 0 && (uint64_t)number < table->options.name_count
+               ? table->options.names[number]
+               : NULL;
+}
+
+/* Text in which `escape` goes before quotation marks, and before itself. */
+static void put_escaped(struct writer *writer, const char *text, char escape)
+{
     const char escaped[] = {'"', escape, '\0'};
     for (size_t plain; *text; text += plain) {
         plain = strcspn(text, escaped);
@@ -119,6 +137,13 @@ static void put_quoted(struct writer *writer, const char *text, char escape)
         put_character(writer, escape);
         put_character(writer, text[plain++]);
     }
+}
+
+/* The same in quotation marks. */
+static void put_quoted(struct writer *writer, const char *text, char escape)
+{
+    put_character(writer, '"');
+    put_escaped(writer, text, escape);
     put_character(writer, '"');
 }
 
@@ -134,10 +159,12 @@ static int table_text_start(struct ivon_table *table, struct ivon_error *error)
 static size_t table_text_width(const struct ivon_table *table, const struct table_column *column)
 {
     int64_t tokens = table->options.tokens;
-    return tokens ? column->count / (size_t)tokens : column->count;
+    size_t count = tokens ? column->count / (size_t)tokens : column->count;
+    return column->naming == IVON_NAME_SETS ? count / table->options.name_count : count;
 }
 
-static void put_heading(struct writer *writer, const char *text)
+/* Text in quotation marks if something in it needs them. */
+static void put_cell(struct writer *writer, const char *text)
 {
     if (strpbrk(text, ",\""))
         put_quoted(writer, text, '"');
@@ -154,11 +181,12 @@ static void put_comma(struct writer *writer, bool first)
 
 static int put_headings(struct writer *writer, const struct table_column *column, bool first)
 {
-    bool scalar = column->is.rank == (writer->table->options.tokens ? 1 : 0);
+    int axes = column->is.rank - (column->naming == IVON_NAME_SETS);
+    bool scalar = axes == (writer->table->options.tokens ? 1 : 0);
     size_t length = strlen(column->is.prefix), count = table_text_width(writer->table, column);
     if (scalar) {
         put_comma(writer, first);
-        put_heading(writer, column->is.name);
+        put_cell(writer, column->is.name);
         return 0;
     }
     char *heading = malloc(length + NUMBER_TEXT_MAX + 1);
@@ -168,7 +196,7 @@ static int put_headings(struct writer *writer, const struct table_column *column
     for (size_t i = 0; i < count; i++) {
         heading[length + number_text_i64(heading + length, (int64_t)i)] = '\0';
         put_comma(writer, first && i == 0);
-        put_heading(writer, heading);
+        put_cell(writer, heading);
     }
     free(heading);
     return 0;
@@ -190,6 +218,39 @@ static int begin_csv(struct ivon_table *table, struct ivon_error *error)
     return code ? code : writer.code;
 }
 
+/* The names of a set, as one cell. */
+static void put_set(struct writer *writer, const char *at)
+{
+    const struct ivon_table_options *options = &writer->table->options;
+    const char *bar = "";
+    bool quotes = false;
+    for (size_t i = 0; i < options->name_count && !quotes; i++)
+        quotes = table_text_element(at + i * sizeof(int64_t)) && strpbrk(options->names[i], ",\"");
+    if (quotes)
+        put_character(writer, '"');
+    for (size_t i = 0; i < options->name_count; i++) {
+        if (!table_text_element(at + i * sizeof(int64_t)))
+            continue;
+        table_text_put(writer, bar);
+        put_escaped(writer, options->names[i], '"');
+        bar = "|";
+    }
+    if (quotes)
+        put_character(writer, '"');
+}
+
+/* A cell of CSV. */
+static void put_element(struct writer *writer, const struct table_column *column, const char *at)
+{
+    const char *name = table_text_name_of(writer->table, column, at);
+    if (column->naming == IVON_NAME_SETS)
+        put_set(writer, at);
+    else if (name)
+        put_cell(writer, name);
+    else
+        table_text_put_number(writer, column->is.dtype, at, csv_nonfinite);
+}
+
 /* Line `line` of those that the appended rows make: one for each, or for each of its tokens. */
 static void put_line(struct writer *writer, size_t line, const void *const *columns)
 {
@@ -205,10 +266,11 @@ static void put_line(struct writer *writer, size_t line, const void *const *colu
     for (size_t c = 0; c < table->column_count; c++) {
         const struct table_column *column = &table->columns[c];
         size_t count = table_text_width(table, column), size = ivon_dtype_size(column->is.dtype);
+        size *= column->naming == IVON_NAME_SETS ? table->options.name_count : 1;
         const char *at = (const char *)columns[c] + line * count * size;
         for (size_t i = 0; i < count; i++, at += size) {
             put_comma(writer, own && c == 0 && i == 0);
-            table_text_put_number(writer, column->is.dtype, at, csv_nonfinite);
+            put_element(writer, column, at);
         }
     }
     put_character(writer, '\n');
@@ -227,18 +289,49 @@ static int append_csv(struct ivon_table *table, size_t count, const void *const 
 
 /* JSON Lines. */
 
-/* Writes the value whose elements begin at `at`, and returns where they end. */
-static const char *put_value(struct writer *writer, enum ivon_dtype dtype, int rank,
-                             const int64_t *shape, const char *at)
+/* One element. */
+static void put_scalar(struct writer *writer, const struct table_column *column, const char *at)
 {
-    if (rank == 0) {
-        table_text_put_number(writer, dtype, at, json_nonfinite);
-        return at + ivon_dtype_size(dtype);
+    const char *name = table_text_name_of(writer->table, column, at);
+    if (name)
+        put_quoted(writer, name, '\\');
+    else
+        table_text_put_number(writer, column->is.dtype, at, json_nonfinite);
+}
+
+/* The names of a set, as a list. */
+static void put_set_list(struct writer *writer, const char *at)
+{
+    const struct ivon_table_options *options = &writer->table->options;
+    bool first = true;
+    put_character(writer, '[');
+    for (size_t i = 0; i < options->name_count; i++) {
+        if (!table_text_element(at + i * sizeof(int64_t)))
+            continue;
+        put_comma(writer, first);
+        put_quoted(writer, options->names[i], '\\');
+        first = false;
+    }
+    put_character(writer, ']');
+}
+
+/* Writes the value whose elements, with all axes from `axis` on, begin at `at`, and returns where
+   they end. */
+static const char *put_value(struct writer *writer, const struct table_column *column, int axis,
+                             const char *at)
+{
+    if (column->naming == IVON_NAME_SETS && axis == column->is.rank - 1) {
+        put_set_list(writer, at);
+        return at + writer->table->options.name_count * sizeof(int64_t);
+    }
+    if (axis == column->is.rank) {
+        put_scalar(writer, column, at);
+        return at + ivon_dtype_size(column->is.dtype);
     }
     put_character(writer, '[');
-    for (int64_t i = 0; i < shape[0]; i++) {
+    for (int64_t i = 0; i < column->is.shape[axis]; i++) {
         put_comma(writer, i == 0);
-        at = put_value(writer, dtype, rank - 1, shape + 1, at);
+        at = put_value(writer, column, axis + 1, at);
     }
     put_character(writer, ']');
     return at;
@@ -258,8 +351,7 @@ static int append_jsonl(struct ivon_table *table, size_t count, const void *cons
             put_comma(&writer, own && c == 0);
             put_quoted(&writer, column->is.name, '\\');
             table_text_put(&writer, ":");
-            put_value(&writer, column->is.dtype, column->is.rank, column->is.shape,
-                      (const char *)columns[c] + row * column->size);
+            put_value(&writer, column, 0, (const char *)columns[c] + row * column->size);
         }
         table_text_put(&writer, "}\n");
     }

@@ -39,6 +39,13 @@ IVON_API int ivon_positions_count(struct ivon_positions *positions, struct ivon_
                                   const char *targets, enum ivon_likelihood likelihood,
                                   size_t outputs, int64_t ignored, struct ivon_error *error);
 
+/*
+ * Checks names of classes, which number them from 0: each is in UTF-8, not empty, without control
+ * characters or spaces at its ends, and no other's. IVON_ERROR_ARGUMENT says which one is not.
+ */
+IVON_API int ivon_class_names_check(const char *const *names, size_t count,
+                                    struct ivon_error *error);
+
 #ifdef __cplusplus
 }
 #endif

@@ -2,14 +2,15 @@
  * What the process that parses HDF5 says to the one that asked: a file may have taken it over, and
  * so nothing that it says may do harm.
  */
-#define hdf5_recognise other_hdf5_recognise /* the library has them already */
-#define hdf5_open      other_hdf5_open
-#define hdf5_close     other_hdf5_close
-#define hdf5_objects   other_hdf5_objects
-#define hdf5_attribute other_hdf5_attribute
-#define hdf5_read      other_hdf5_read
-#define hdf5_view      other_hdf5_view
-#define hdf5_advise    other_hdf5_advise
+#define hdf5_recognise    other_hdf5_recognise /* the library has them already */
+#define hdf5_open         other_hdf5_open
+#define hdf5_close        other_hdf5_close
+#define hdf5_objects      other_hdf5_objects
+#define hdf5_attribute    other_hdf5_attribute
+#define hdf5_read         other_hdf5_read
+#define hdf5_read_strings other_hdf5_read_strings
+#define hdf5_view         other_hdf5_view
+#define hdf5_advise       other_hdf5_advise
 #include "formats/hdf5/safe.c"
 
 #include <assert.h>
@@ -29,6 +30,9 @@ static void read_object(const struct hdf5_file *file, size_t index)
     kept = (unsigned char)strlen(object->path);
     for (size_t i = 0; i < object->attribute_count; i++)
         assert(hdf5_attribute(object, object->attributes[i].name));
+    if (object->string_size)
+        assert(object->refused && object->rank == 1 && object->string_size <= HDF5_STRING_MAX + 1 &&
+               object->count == (size_t)object->shape[0]);
     if (!object->is_dataset || object->refused)
         return;
     assert(object->rank >= 0 && object->rank <= IVON_RANK_MAX && object->dtype < IVON_DTYPE_COUNT);

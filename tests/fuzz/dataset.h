@@ -73,22 +73,24 @@ static inline int try_options(const char *path, const struct ivon_dataset_option
 static inline int try_ways(const char *path, bool is_text)
 {
     static const double half = 0.5;
-    static const struct ivon_dataset_options plain = {.size = sizeof plain,
-                                                      .resources.memory = 4 << 20},
-                                             columns = {.size = sizeof columns,
-                                                        .target_column = "2",
-                                                        .column_prefix = "p",
-                                                        .mean = &half,
-                                                        .std = &half,
-                                                        .channel_count = 1,
-                                                        .limit = 1000},
-                                             windows = {.size = sizeof windows,
-                                                        .context = 3,
-                                                        .stride = 2,
-                                                        .resources.memory = 4 << 20};
+    static const char *const names[] = {"a", "b", "1"};
+    static const struct ivon_dataset_options
+        plain = {.size = sizeof plain,
+                 .classes = names,
+                 .class_count = 3,
+                 .resources.memory = 4 << 20},
+        columns = {.size = sizeof columns,
+                   .target_column = "2",
+                   .column_prefix = "p",
+                   .mean = &half,
+                   .std = &half,
+                   .channel_count = 1,
+                   .limit = 1000},
+        named = {.size = sizeof named, .target_column = "1", .classes = names, .class_count = 3},
+        windows = {.size = sizeof windows, .context = 3, .stride = 2, .resources.memory = 4 << 20};
     int code = try_options(path, &plain);
     if (is_text)
-        code &= try_options(path, &columns);
+        code &= try_options(path, &columns) & try_options(path, &named);
     code &= try_options(path, &windows);
     return code ? -1 : 0;
 }

@@ -63,6 +63,10 @@ static void read_dataset(const struct hdf5_catalogue *catalogue, size_t index)
         hdf5_dataset_read(dataset, &shape, 0, count, room);
         hdf5_dataset_read(dataset, &shape, whole - count, count, room);
     }
+    if (refused && shape.string_size) {
+        uint64_t most = sizeof room / shape.string_size, rows = (uint64_t)shape.shape[0];
+        hdf5_dataset_read_strings(dataset, &shape, 0, rows < most ? rows : most, room, "none");
+    }
     H5Dclose(dataset);
 }
 

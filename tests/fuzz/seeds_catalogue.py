@@ -29,9 +29,9 @@ def dataset(path, shape, dtype=F32, offset=0, **values):
             struct.pack(f"<I{len(shape)}q", len(shape), *shape))
 
 
-def refused(path, why, stored_as=b"", shape=()):
+def refused(path, why, stored_as=b"", shape=(), string_size=0):
     return (text(path) + b"\1" + attributes() + text(why) + text(stored_as) +
-            struct.pack(f"<I{len(shape)}q", len(shape), *shape))
+            struct.pack(f"<II{len(shape)}q", string_size, len(shape), *shape))
 
 
 root = group(b"", format=b"ivon-posterior", format_version=1, ess=100.0)
@@ -44,6 +44,8 @@ for name, data in [
         ("scalar", b"\0" + root + dataset(b"x", ())), ("none", b"\0" + root + dataset(b"x", (0, 4))),
         ("strange", b"\0" + root + refused(b"x", b"is compressed", b"a string", (3,)) +
          refused(b"y", b"is damaged")),
+        ("strings", b"\0" + root + refused(b"x", b"no numbers", b"strings", (3,), 257) +
+         refused(b"y", b"no numbers", b"strings", (2, 3), 6)),
         ("beyond", b"\0" + root + dataset(b"x", (2,), offset=4092)),
         ("large", b"\0" + root + dataset(b"x", (2**62, 2**62))),
         ("ranks", b"\0" + root + dataset(b"x", (1,) * (RANK_MAX + 1)))]:

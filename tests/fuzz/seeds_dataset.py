@@ -31,6 +31,9 @@ for name, options in [("plain", {}), ("chunked", packed)]:
         f.create_dataset("y", data=Y, **options)
 with h5py.File("bytes.h5", "w") as f:
     f["x"], f["group/x"] = np.arange(60, dtype="u1").reshape(20, 3), X
+with h5py.File("strings.h5", "w") as f:
+    f["x"], f["y"] = X, np.array([b"ab"[i % 2:][:1] for i in Y], dtype="S5")
+    f.create_dataset("z", data=["ab"[i % 2] for i in Y], dtype=h5py.string_dtype())
 with h5py.File("no-rows.h5", "w") as f:
     f["x"] = np.zeros((0, 3))
 with h5py.File("no-columns.h5", "w") as f:

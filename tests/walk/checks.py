@@ -116,12 +116,24 @@ def column_of(name):
     return re.sub(r"logit$", "logits", re.sub(r"(_?\d+)+$", "", name))
 
 
+def members(text):
+    """The set of a row, by the names of the classes in it, as numbers."""
+    names = world.NAMES["vocabulary.txt" if text.startswith("word") else "classes.txt"]
+    return [float(name in text.split("|")) for name in names]
+
+
+def cell(text):
+    return math.nan if not text else float(world.NUMBER_OF.get(text, text))
+
+
 def gather(names, rows):
     """Rows of text to arrays by column, one row each."""
     table = {}
     for i, name in enumerate(names):
-        table.setdefault(column_of(name),
-                         []).append([float(row[i]) if row[i] else math.nan for row in rows])
+        if name == "prediction_set":
+            table[name] = np.array([members(row[i]) for row in rows]).T
+        else:
+            table.setdefault(column_of(name), []).append([cell(row[i]) for row in rows])
     return {name: np.array(columns).T.reshape(len(rows), -1) for name, columns in table.items()}
 
 
@@ -138,6 +150,7 @@ def numbers_of(value):
     """JSON has no number for what is infinite, or not known."""
     if isinstance(value, list):
         return [number for part in value for number in numbers_of(part)]
+    value = world.NUMBER_OF.get(value, value)
     return [math.nan if value is None else float(value.replace("Infinity", "inf") if isinstance(value, str)
                                                  else value)]
 
@@ -146,6 +159,10 @@ def read_jsonl(text):
     rows = [parse_json(line) for line in text.splitlines()]
     keys = list(rows[0]) if rows else []
     demand(all(list(row) == keys for row in rows), "lines with different keys")
+    for row in rows:
+        found = row.get("prediction_set", [0])
+        if not found or isinstance(found[0], str):
+            row["prediction_set"] = members("|".join(found))
     return {key: np.array([numbers_of(row[key]) for row in rows]).reshape(len(rows), -1) for key in keys}
 
 

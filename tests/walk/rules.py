@@ -79,7 +79,7 @@ class Call:
             return self.group(), []
         forms = ["data.h5", "data.npz", "deflated.npz", "pair"]
         if self.kind in ("plain", "norm"):
-            forms += ["data.csv", "idx", "images"]
+            forms += ["data.csv", "named.csv", "idx", "images"]
         if self.kind == "text":
             forms += ["data.txt", "data.txt:train", "tokens.npy"]
         form = self.some(*forms)
@@ -90,6 +90,9 @@ class Call:
         if form == "data.csv":
             self.chosen.add("target-column")
             return self.file(form), ["--target-column=" + self.some("label", "4")]
+        if form == "named.csv":
+            self.chosen |= {"target-column", "classes"}
+            return self.file(form), ["--target-column=4", "--classes=../world/classes.txt"]
         if form.startswith("data.txt") or form == "tokens.npy":
             self.chosen |= {"tokens", "context"}
             more = [f"--context={self.some(1, 3, 8)}"]
@@ -278,11 +281,24 @@ INPUT = {
 COMMON = {"quiet": flag, "verbose": flag, "threads": THREADS}
 STANDARD = {"help": rarely(flag, 0.02), "usage": rarely(flag, 0.02), "version": rarely(flag, 0.02)}
 FILES = {"force": flag, "no-provenance": flag}
+
+
+def class_names(call):
+    if call.has_data("-images"):  # whose directories have other names
+        return None
+    right = "vocabulary.txt" if call.kind == "text" else "classes.txt" if call.likelihood == "categorical" \
+        else "events.txt"
+    name = right if call.chance(0.9) else call.some("double.txt", "absent.txt", *world.NAMES)
+    call.bad |= name != right
+    return ["--classes=../world/" + name]
+
+
 DATA = {
     "data": rarely(more_data, 0.02),
     "inputs": values("x=x", "x", wrong=("x=y", "z=x", "x=x,x=x")),
     "targets": values("y", wrong=("group", "x", "nothing", ""), edge=0),
     "target-column": rarely(values("label", "4", "5", "a", edge=0.1)),
+    "classes": when(lambda call: call.likelihood not in NUMBERS, class_names),
     "normalize": values("none", "0,1", "0.5,2", wrong=("0,1;0,1;0,1", "1,0", "0,1;", "1e30,1e-30")),
     "resize": lambda call: rarely(values("1", "2,1", "1x1", wrong=("2", "1,2", "3x", "0", "99999")),
                                   0.7 if call.has_data("-images") else 0.02)(call),
@@ -480,7 +496,7 @@ def average(call):
     """Files of predictions in place of posteriors."""
     if call.likelihood != "categorical" or call.tokens:
         return None
-    kept = ("--data", "--target-column", "--output", "--format", "--metrics", "--json", "--bins", "--limit",
+    kept = ("--data", "--target-column", "--classes", "--output", "--format", "--metrics", "--json", "--bins", "--limit",
             "--risk", "--by-class", "--groups", "--calibration", "--acquire", "--top")
     call.arguments = [a for a in call.arguments if a.startswith(kept)]
     call.chosen |= set(GRAPH)
@@ -807,6 +823,7 @@ RULES = {
         "inputs": labelled(values("x", wrong=("y",))), "targets": labelled(values("y", wrong=("group",))),
         "target-column": rarely(values("label")), "ignore-label": values(-100, 0, 77),
         "resize": rarely(pictured("images", "influence", rule=values("2", "3,2", "x"))),
+        "classes": pictured("images", "influence", "reliability", "sensitivity", rule=class_names),
         "column": pictured("sensitivity", "images", rule=values("deviation", "loss", wrong=("nothing",))),
         "bins": pictured("sensitivity", "reliability", rule=values(1, 3, 40)),
         "top": pictured("images", "influence", rule=values(1, 5, 400)),
@@ -859,7 +876,7 @@ def begin_calibrate(call):
     begin_network(call)
     call.arguments = [a for a in call.arguments if not a.endswith("other.h5")]
     if call.kind == "plain" and call.chance(0.3):
-        kept = ("--data", "--target-column", "--limit")
+        kept = ("--data", "--target-column", "--classes", "--limit")
         call.arguments = ["../world/first.npy"] + [a for a in call.arguments if a.startswith(kept)]
         call.chosen |= {*GRAPH, *INPUT, *BIND, "mean", "samples", "model", "posterior-temperature", "include", "exclude", "batch"}
 

@@ -1,5 +1,6 @@
 """The inputs of the walk, in one directory: for each kind of network a graph, posteriors in every format,
 some of them odd or bad on purpose, and data of every format with groups that are degenerate or bad."""
+import csv
 import json
 import os
 import sys
@@ -29,6 +30,10 @@ GOOD_POSTERIORS = ("graph.h5", "bare.h5", "posterior.safetensors", "posterior.np
 ODD_POSTERIORS = ("half.h5", "zero.h5", "wide.h5", "huge.h5", "means.h5", "narrow.h5", "adam.pt",
                   "low.h5")
 BAD_POSTERIORS = ("spoilt.h5", "negative.h5", "no_ess.h5", "short.h5", "words.h5", "shape.h5", "absent.h5")
+# Names of classes, by the files that list them; no two files have one name.
+NAMES = {"classes.txt": ["apple", "pear, green", 'a "fig"'], "events.txt": ["no", "yes"],
+         "vocabulary.txt": [f"word{i}" for i in range(VOCABULARY)]}
+NUMBER_OF = {name: i for names in NAMES.values() for i, name in enumerate(names)}
 GOOD_GROUPS = ("train", "test")
 ODD_GROUPS = ("one", "ignored", "constant", "large", "tiny", "missing", "same")
 BAD_GROUPS = ("nan", "infinite", "label", "uneven", "none", "all_ignored", "strings", "absent")
@@ -226,6 +231,9 @@ def data(directory, kind, random):
         rows = [",".join(map(repr, map(float, row))) + f",{label}" for row, label in zip(x, y)]
         with open(base + "-data.csv", "w") as file:
             file.write("\n".join(["a,b,c,label", *rows]) + "\n")
+        with open(base + "-named.csv", "w", newline="") as file:
+            rows = csv.writer(file, lineterminator="\n")
+            rows.writerows([*map(repr, map(float, row)), NAMES["classes.txt"][label]] for row, label in zip(x, y))
         for suffix, array in (("x", (x * 20 + 128).astype("u1")), ("y", y.astype("u1"))):
             with open(f"{base}-{suffix}.idx", "wb") as file:
                 file.write(bytes([0, 0, 8, array.ndim]) + np.array(array.shape, ">i4").tobytes())
@@ -251,8 +259,9 @@ def tables(directory):
                    "1,0.5,0.5,2,1,2,1,1,1\n2,1,0,2,1,3,1,0,0\n")
     with open(os.path.join(directory, "influence.csv"), "w") as file:
         file.write("query,rank,row,influence\n0,1,3,0.5\n0,2,1,0.25\n0,-1,0,-1\n1,-1,2,-0.5\n")
-    with open(os.path.join(directory, "vocabulary.txt"), "w") as file:
-        file.writelines(f"word{i}\n" for i in range(VOCABULARY))
+    for name, names in {**NAMES, "double.txt": ["a", "b", "a"]}.items():
+        with open(os.path.join(directory, name), "w") as file:
+            file.writelines(line + "\n" for line in names)
     random = np.random.default_rng(zlib.crc32(b"tables"))
     for name in ("first.npy", "second.npy"):
         p = random.gamma(1.0, 1.0, (EXAMPLES, CLASSES)).astype("f4")
