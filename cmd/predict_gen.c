@@ -22,6 +22,7 @@
 enum {
     KEY_TEST = 256,
     KEY_SUBSAMPLE,
+    KEY_IMPORTANCE,
     KEY_BY_CLASS,
     KEY_COMPARE,
     KEY_POINTWISE,
@@ -32,8 +33,13 @@ enum {
     KEY_JSON,
 };
 
+enum { IMPORTANCE_SAMPLES = 21 /* fewer have no tail that shows anything */ };
+
 static const struct argp_option option_table[] = {
     {"samples", 'n', "N", 0, "Also WAIC and PSIS-LOO from N weight samples", 3},
+    {"importance", KEY_IMPORTANCE, NULL, 0,
+     "--samples: also how far they are from the posterior itself, and PSIS-LOO corrected for that",
+     3},
     {"test", KEY_TEST, "DATA", 0, "Also loss and error on test examples, to compare", 3},
     {"subsample", KEY_SUBSAMPLE, "N", 0, "Use N of the examples, chosen at random", 3},
     {"by-class", KEY_BY_CLASS, NULL, 0, "Leave out whole classes, one row for each", 3},
@@ -97,6 +103,9 @@ static void predict_gen_check_arguments(struct predict_gen_command *command,
         argp_failure(state, EX_USAGE, 0, "--posterior-temperature: samples need one above 0");
     if (command->draw.tempered && !command->samples)
         argp_failure(state, EX_USAGE, 0, "--posterior-temperature is for --samples");
+    if (command->importance && command->samples < IMPORTANCE_SAMPLES)
+        argp_failure(state, EX_USAGE, 0, "--importance needs --samples=N, of %d or more",
+                     IMPORTANCE_SAMPLES);
     if (command->draw.seeded && !command->samples && !command->subsample)
         argp_failure(state, EX_USAGE, 0, "--seed is for --samples and --subsample");
     if (command->by_class && (command->pointwise || command->compare || command->groups))
@@ -156,6 +165,9 @@ static error_t predict_gen_parse(int key, char *argument, struct argp_state *sta
         return 0;
     case KEY_BY_CLASS:
         command->by_class = true;
+        return 0;
+    case KEY_IMPORTANCE:
+        command->importance = true;
         return 0;
     case KEY_FOLLOW:
         command->follow = argument;
@@ -218,6 +230,11 @@ static void warn_of_row(const struct predict_gen_row *row, const char *path)
         report_warning("%s: loo_loss is %.4g, beyond the %.4g of equal probabilities: the "
                        "posterior is far too wide for it to mean anything",
                        path, row->loo_loss.value, row->guessing_loss);
+    double most = row->samples ? ivon_pareto_k_threshold(row->samples) : INFINITY;
+    if (row->approximation_k > most)
+        report_warning("%s: the samples stand for the posterior itself too badly for psis_loo to "
+                       "mean anything: k is %.3g, expected %.3g at most",
+                       path, row->approximation_k, most);
     if (isnan(row->loo_loss.standard_error))
         report_warning("%s: one example: there is no standard error", path);
 }

@@ -48,6 +48,8 @@ static struct columns predict_gen_list_columns(const struct predict_gen_command 
         predict_gen_add(&columns, "psis_loo", IVON_F64, &row->psis_loo.value);
         predict_gen_add(&columns, "psis_loo_se", IVON_F64, &row->psis_loo.standard_error);
         predict_gen_add(&columns, "pareto_k_bad", IVON_I64, &row->pareto_k_bad);
+        if (command->importance)
+            predict_gen_add(&columns, "approximation_k", IVON_F64, &row->approximation_k);
     }
     if (command->test) {
         predict_gen_add(&columns, "test_loss", IVON_F64, &row->test_loss.value);

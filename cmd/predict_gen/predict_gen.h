@@ -31,7 +31,7 @@ struct predict_gen_command {
     size_t samples;
     int format; /* -1: by the output's suffix */
     int pointwise_format;
-    bool by_class, compare;
+    bool by_class, compare, importance;
 
     /* While it runs: */
     struct ivon_examples *whole;    /* all of the data */
@@ -52,6 +52,8 @@ struct predict_gen_row {
     struct ivon_metric waic, psis_loo;
     struct ivon_metric lgo_loss, lgo_error; /* with --groups: without an example's whole group */
     int64_t pareto_k_bad;
+    double approximation_k; /* of --importance; NaN: not asked for, or all ratios are equal */
+    size_t samples;
     int64_t hessian_at_start;
     struct ivon_metric loo_difference; /* of --compare */
     double guessing_loss;              /* of equal probabilities; NaN: regression */

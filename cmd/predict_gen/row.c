@@ -99,7 +99,9 @@ struct criteria {
     struct ivon_information *information;
     size_t samples;
     double exponent;
-    double constant; /* what log-likelihoods have and losses have not, of one example */
+    double counted;     /* positions whose likelihoods the ratios have */
+    double constant;    /* what log-likelihoods have and losses have not, of one example */
+    double *log_ratios; /* of the posterior to the draws; null: those stand for it */
     struct predict_gen_points *points; /* null: they are not wanted */
 };
 
@@ -118,7 +120,8 @@ static int add_criteria(void *context, const struct ivon_predictions *prediction
     double *loo = values + count, *k = values + 2 * count;
     int code = ivon_waic(&block, criteria->exponent, values, NULL, error);
     if (!code)
-        code = ivon_psis_loo(&block, criteria->exponent, loo, k, error);
+        code = ivon_psis_loo_weighted(&block, criteria->exponent, criteria->log_ratios, loo, k,
+                                      error);
     for (size_t i = 0; i < 2 * count; i++)
         values[i] -= criteria->constant;
     if (!code)
@@ -132,15 +135,88 @@ static int add_criteria(void *context, const struct ivon_predictions *prediction
     return code;
 }
 
+/* Adds ρ/τ times the log-likelihoods of a block to what each sample has. */
+static int add_likelihoods(void *context, const struct ivon_predictions *predictions,
+                           struct ivon_error *error)
+{
+    struct criteria *criteria = context;
+    (void)error;
+    for (size_t i = 0; i < predictions->count; i++)
+        criteria->counted += (double)predictions->positions[i];
+    for (size_t s = 0; s < criteria->samples; s++)
+        for (size_t i = 0; i < predictions->count; i++)
+            if (predictions->positions[i])
+                criteria->log_ratios[s] += criteria->exponent *
+                                           predictions->log_likelihoods[s * predictions->count + i];
+    return 0;
+}
+
+/* Runs the samples of a posterior over examples. */
+static int run_samples(const struct predict_gen_command *command, const struct ivon_member *member,
+                       struct ivon_examples *examples,
+                       int (*on_block)(void *context, const struct ivon_predictions *predictions,
+                                       struct ivon_error *error),
+                       struct criteria *criteria, struct ivon_error *error)
+{
+    const struct evaluation_options *evaluation = &command->evaluation;
+    struct ivon_predict_options options = ivon_predict_defaults();
+    struct ivon_predictor *predictor = NULL;
+    options.task = evaluation->task;
+    options.samples = command->samples;
+    options.sample = command->draw.sample;
+    options.log_likelihoods = true;
+    options.resources.threads = command->common.threads;
+    options.resources.memory = evaluation->memory;
+    options.resources.progress = command->options.resources.progress;
+    int code = ivon_predictor_new(&predictor, member, 1, examples, evaluation_targets(evaluation),
+                                  &options, error);
+    if (!code)
+        code = ivon_predictor_run(predictor, on_block, criteria, error);
+    ivon_predictor_free(predictor);
+    return code;
+}
+
+/* The ratios of the posterior to what the samples are drawn from:
+   (ρ/τ) Σ_i ℓ_is + log prior − log density, over all of the data. */
+static int weigh_samples(const struct predict_gen_command *command,
+                         const struct ivon_member *member, struct criteria *criteria,
+                         double *approximation_k, struct ivon_error *error)
+{
+    size_t count = command->samples;
+    struct ivon_sample_options sample = command->draw.sample;
+    double *densities = calloc(2 * count, sizeof *densities);
+    criteria->log_ratios = calloc(count, sizeof *criteria->log_ratios);
+    sample.resources.threads = command->common.threads;
+    int code = densities && criteria->log_ratios ? 0 : error_memory(error);
+    if (!code)
+        code = ivon_sample_log_densities(member->source, &sample, 0, count, densities,
+                                         densities + count, error);
+    for (size_t s = 0; s < count && !code; s++)
+        criteria->log_ratios[s] = densities[count + s] - densities[s];
+    free(densities);
+    if (!code)
+        code = run_samples(command, member, command->whole, add_likelihoods, criteria, error);
+    return code ? code : ivon_psis_k(criteria->log_ratios, count, approximation_k, error);
+}
+
+/* Ratios have the likelihood of the data that are there, posteriors that of what they were trained
+   on. */
+static void warn_of_missing_data(const struct predict_gen_command *command,
+                                 const struct criteria *criteria, double n_train)
+{
+    if (command->importance && !command->common.quiet && fabs(criteria->counted - n_train) > 0.5)
+        report_warning("%s: --importance takes these for all the training data, but they count "
+                       "%.15g, and N is %.15g",
+                       command->evaluation.data, criteria->counted, n_train);
+}
+
 static int evaluate_samples(const struct predict_gen_command *command, struct ivon_network *network,
                             struct ivon_source *source, const struct ivon_sensitivity_shape *shape,
                             struct predict_gen_row *row, struct predict_gen_points *points,
                             struct ivon_error *error)
 {
-    struct ivon_predict_options options = ivon_predict_defaults();
     const struct evaluation_options *evaluation = &command->evaluation;
-    struct ivon_member member = {network, source, 1};
-    struct ivon_predictor *predictor = NULL;
+    const struct ivon_member member = {network, source, 1};
     double s = evaluation->task.noise_std, tokens = shape->tokens ? (double)shape->tokens : 1;
     const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(
         evaluation->task.likelihood);
@@ -150,26 +226,20 @@ static int evaluate_samples(const struct predict_gen_command *command, struct iv
                                 .samples = command->samples,
                                 .exponent = shape->rho / command->draw.sample.temperature,
                                 .constant = tokens * (double)targets * constant};
-    options.task = evaluation->task;
-    options.samples = command->samples;
-    options.sample = command->draw.sample;
-    options.log_likelihoods = true;
-    options.resources.threads = command->common.threads;
-    options.resources.memory = evaluation->memory;
-    options.resources.progress = command->options.resources.progress;
     int code = ivon_information_new(&criteria.information, command->samples, error);
+    if (!code && command->importance)
+        code = weigh_samples(command, &member, &criteria, &row->approximation_k, error);
     if (!code)
-        code = ivon_predictor_new(&predictor, &member, 1, command->examples,
-                                  evaluation_targets(evaluation), &options, error);
-    if (!code)
-        code = ivon_predictor_run(predictor, add_criteria, &criteria, error);
+        code = run_samples(command, &member, command->examples, add_criteria, &criteria, error);
     if (!code) {
         struct ivon_information_summary summary = ivon_information_summarize(criteria.information);
         row->waic = summary.waic;
         row->psis_loo = summary.psis_loo;
         row->pareto_k_bad = (int64_t)summary.pareto_k_high;
+        row->samples = command->samples;
+        warn_of_missing_data(command, &criteria, shape->n_train);
     }
-    ivon_predictor_free(predictor);
+    free(criteria.log_ratios);
     ivon_information_free(criteria.information);
     return code;
 }
@@ -256,7 +326,7 @@ int predict_gen_evaluate(const struct predict_gen_command *command, const char *
     struct ivon_network *network = NULL;
     struct ivon_sensitivity *sensitivity = NULL;
     struct ivon_sensitivity_shape shape;
-    *row = (struct predict_gen_row){.step = -1};
+    *row = (struct predict_gen_row){.step = -1, .approximation_k = NAN};
     int code = evaluation_open_posterior(&command->evaluation, path, &command->open,
                                          &command->common, &source, &network, error);
     if (!code)

@@ -70,6 +70,25 @@ IVON_API int ivon_waic(const struct ivon_log_likelihoods *block, double exponent
 IVON_API int ivon_psis_loo(const struct ivon_log_likelihoods *block, double exponent, double *loo,
                            double *pareto_k, struct ivon_error *error);
 
+/*
+ * The same where the draws are of an approximation q̂ of the posterior q, and log_ratios[s] is
+ * log q(θ_s)/q̂(θ_s), up to a number that all have in common: the importance ratios are
+ * exp(log_ratios[s] − ρ ℓ_is), those of the posterior without the example to q̂ (Magnusson et al.,
+ * ICML 2019, arXiv:1904.10679). S ratios; −∞ is one; null: those of ivon_psis_loo. Fails also on a
+ * ratio that is NaN or +∞. loo[i] and k are ∞, too, where no draw has any weight.
+ */
+IVON_API int ivon_psis_loo_weighted(const struct ivon_log_likelihoods *block, double exponent,
+                                    const double *log_ratios, double *loo, double *pareto_k,
+                                    struct ivon_error *error);
+
+/*
+ * Pareto's k of importance ratios alone: how far q̂ is from q. Above ivon_pareto_k_threshold the
+ * draws do not stand for q, whatever is asked of it (Yao, Vehtari, Simpson & Gelman, ICML 2018,
+ * arXiv:1802.02538); ∞ and NaN as above. `samples` is at least 1.
+ */
+IVON_API int ivon_psis_k(const double *log_ratios, size_t samples, double *pareto_k,
+                         struct ivon_error *error);
+
 /* min(1 − 1/log10 S, 0.7), above which k is too large for S samples; the same source. */
 IVON_API double ivon_pareto_k_threshold(size_t samples);
 

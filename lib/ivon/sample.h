@@ -58,6 +58,19 @@ IVON_API int ivon_sample_draw(struct ivon_source *source, size_t tensor,
                               size_t first, size_t count, float *out, struct ivon_error *error);
 
 /*
+ * Of samples [first, first + count) that logarithm of the density by which they are drawn, and that
+ * of a normal prior of mean 0 and the precision λδ/τ that each Hessian tells, over all that is
+ * random, both up to a number that all samples have in common: −½ ‖ε‖², and −½ Σ λδ/τ θ². With the
+ * likelihood to the power ρ/τ, their differences are the importance ratios of a posterior to what
+ * stands for it (ivon_psis_k). Sums are in double precision and do not depend on threads. Fails as
+ * ivon_sample_draw and ivon_sample_check do, and where τ is 0.
+ */
+IVON_API int ivon_sample_log_densities(struct ivon_source *source,
+                                       const struct ivon_sample_options *options, uint64_t first,
+                                       size_t count, double *log_density, double *log_prior,
+                                       struct ivon_error *error);
+
+/*
  * The tensors of a sample as a checkpoint of its own, to make sinks from: the means, of type
  * `dtype` or, by IVON_DTYPE_KEEP, each of its own, the buffers and the graph, in the source's
  * order. `tensors` is an array for as many as the source has. Returns how many there are. Names are

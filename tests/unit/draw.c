@@ -197,6 +197,78 @@ static void a_block_is_selected_as_a_whole(void **state)
     structured_end(&structured);
 }
 
+/*
+ * −½ (θ − m)ᵀ (τ Σ)^(−1) (θ − m) and −½ Σ λδ/τ θ², of the draws themselves, by the inverse of the
+ * dense covariance. An element errs by BOUND of the largest, which is some standard deviations: a
+ * form of 50 of them by less than 1e-3 of itself.
+ */
+static void check_densities(struct ivon_source *source, bool (*selected)(void *, const char *))
+{
+    enum { SAMPLES = 3, FIRST = 2 };
+    static dense_matrix covariance, precision, root;
+    struct ivon_sample_options options = draw_options(selected);
+    struct dense *dense = dense_new(source, selected);
+    double density[2][SAMPLES], prior[2][SAMPLES];
+    for (int i = 0; i < 2; i++) {
+        options.resources.threads = 1 + 2 * i;
+        assert_int_equal(
+            ivon_sample_log_densities(source, &options, FIRST, SAMPLES, density[i], prior[i], NULL),
+            0);
+    }
+    assert_memory_equal(density[0], density[1], sizeof density[0]);
+    assert_memory_equal(prior[0], prior[1], sizeof prior[0]);
+    memcpy(covariance, dense->covariance, sizeof covariance);
+    dense_invert(dense->size, covariance, precision, root);
+    for (uint64_t sample = 0; sample < SAMPLES; sample++) {
+        double moved[DENSE_MOST] = {0}, form = 0, squares = 0;
+        for (size_t t = 0; t < MEANS; t++) {
+            float found[RANDOM];
+            ptrdiff_t number = dense->structure->block_of[t];
+            ptrdiff_t hessian = number < 0 ? ivon_source_find(source, IVON_HESSIAN,
+                                                              ivon_source_tensor(source, t)->name)
+                                           : dense->structure->blocks[number].hessian;
+            assert_int_equal(
+                ivon_sample_draw(source, t, &options, FIRST + sample, 0, COUNTS[t], found, NULL),
+                0);
+            for (size_t i = 0; i < COUNTS[t]; i++) {
+                size_t at = dense_index(dense, t, i);
+                if (at == DENSE_MOST)
+                    continue;
+                const struct ivon_tensor *h = ivon_source_tensor(source, (size_t)hessian);
+                moved[at] = (double)found[i] - (double)dense_floats(source, (ptrdiff_t)t)[i];
+                squares += h->ess * h->weight_decay * (double)found[i] * (double)found[i];
+            }
+        }
+        for (size_t i = 0; i < dense->size; i++)
+            for (size_t j = 0; j < dense->size; j++)
+                form += moved[i] * precision[i][j] * moved[j];
+        double expected[] = {-form / options.temperature / 2, -squares / options.temperature / 2};
+        assert_true(fabs(density[0][sample] - expected[0]) < 1e-3 * fabs(expected[0]));
+        assert_true(fabs(prior[0][sample] - expected[1]) < 1e-5 * fabs(expected[1]));
+    }
+    dense_free(dense);
+}
+
+static void densities_are_those_of_the_dense_covariance(void **state)
+{
+    (void)state;
+    struct ivon_error error = {0};
+    struct ivon_sample_options cold = draw_options(NULL);
+    double density, prior;
+    for (int low_rank = 0; low_rank < 2; low_rank++) {
+        struct structured structured;
+        structured_begin(&structured, low_rank);
+        check_densities(structured.model.source, NULL);
+        check_densities(structured.model.source, all_but_b2);
+        check_densities(structured.model.source, only_w2);
+        cold.temperature = 0;
+        assert_int_equal(ivon_sample_log_densities(structured.model.source, &cold, 0, 1, &density,
+                                                   &prior, &error),
+                         IVON_ERROR_ARGUMENT);
+        structured_end(&structured);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -204,6 +276,7 @@ int main(void)
         cmocka_unit_test(blocks_and_ranges_agree),
         cmocka_unit_test(samples_that_are_written_are_those_draws),
         cmocka_unit_test(without_temperature_means_stay),
+        cmocka_unit_test(densities_are_those_of_the_dense_covariance),
         cmocka_unit_test(a_block_is_selected_as_a_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

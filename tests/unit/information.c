@@ -64,6 +64,101 @@ static void check_fixture(const int16_t *stored, size_t samples, size_t examples
     }
 }
 
+/* The same with weights that draws have in any case; they are multiples of 1/1024, too. */
+static void check_weighted(const int16_t *stored, const int16_t *stored_ratios, size_t samples,
+                           size_t examples, const double *expected)
+{
+    double ratios[SAMPLES_MAX], alone;
+    for (size_t i = 0; i < samples * examples; i++)
+        values[i] = stored[i] / 1024.0;
+    for (size_t s = 0; s < samples; s++)
+        ratios[s] = stored_ratios[s] / 1024.0;
+    const struct ivon_log_likelihoods block = {values, samples, 0, examples};
+    for (int shifted = 0; shifted < 2; shifted++) { /* by what all have in common */
+        assert_int_equal(ivon_psis_k(ratios, samples, &alone, NULL), 0);
+        check("k alone", 0, alone, expected[0], 2e-11);
+        assert_int_equal(ivon_psis_loo_weighted(&block, 1, ratios, loo, k, NULL), 0);
+        for (size_t i = 0; i < examples; i++) {
+            check("weighted loo", i, loo[i], expected[1 + 2 * i], 2e-11);
+            check("weighted k", i, k[i], expected[2 + 2 * i], 2e-11);
+        }
+        for (size_t s = 0; s < samples; s++)
+            ratios[s] -= 100;
+    }
+}
+
+static void weighs_draws(void **unused)
+{
+    (void)unused;
+    check_weighted(fixture_values_0, fixture_ratios_0, 320, 5, fixture_weighted_0);
+    check_weighted(fixture_values_1, fixture_ratios_1, 45, 4, fixture_weighted_1);
+}
+
+/* Draws without weight are as if they were not there; where all are, there is no estimate. */
+static void passes_over_draws_without_weight(void **unused)
+{
+    (void)unused;
+    enum { SAMPLES = 100 };
+    double ratios[2 * SAMPLES], all[2 * SAMPLES], kept[SAMPLES], few, many;
+    for (size_t s = 0; s < SAMPLES; s++) {
+        kept[s] = -fabs(sin((double)s * 1.7));
+        ratios[2 * s] = cos((double)s * 0.9);
+        ratios[2 * s + 1] = -INFINITY;
+        all[2 * s] = kept[s];
+        all[2 * s + 1] = -1e3; /* which would decide everything if it counted */
+    }
+    double own[SAMPLES];
+    for (size_t s = 0; s < SAMPLES; s++)
+        own[s] = ratios[2 * s];
+    const struct ivon_log_likelihoods half = {kept, SAMPLES, 0, 1},
+                                      whole = {all, 2 * SAMPLES, 0, 1};
+    assert_int_equal(ivon_psis_loo_weighted(&half, 1, own, &few, k, NULL), 0);
+    assert_int_equal(ivon_psis_loo_weighted(&whole, 1, ratios, &many, k, NULL), 0);
+    /* Their tails have 20 and 30 draws: the estimates are of one number. */
+    assert_true(fabs(few - many) < 0.02);
+    for (size_t s = 0; s < 2 * SAMPLES; s++)
+        ratios[s] = -INFINITY;
+    assert_int_equal(ivon_psis_loo_weighted(&whole, 1, ratios, &many, k, NULL), 0);
+    assert_true(isinf(many) && isinf(k[0]));
+    assert_int_equal(ivon_psis_k(ratios, 2 * SAMPLES, &many, NULL), 0);
+    assert_true(isinf(many));
+    for (size_t s = 0; s < 2 * SAMPLES; s++)
+        ratios[s] = 7;
+    assert_int_equal(ivon_psis_k(ratios, 2 * SAMPLES, &many, NULL), 0);
+    assert_true(isnan(many));
+    struct ivon_error error;
+    ratios[3] = NAN;
+    assert_int_equal(ivon_psis_k(ratios, 2 * SAMPLES, &many, &error), IVON_ERROR_ARGUMENT);
+    assert_string_equal(error.message, "the logarithm of importance ratio 3 is nan");
+    ratios[3] = INFINITY;
+    assert_int_equal(ivon_psis_loo_weighted(&whole, 1, ratios, &many, k, &error),
+                     IVON_ERROR_ARGUMENT);
+}
+
+/*
+ * Of N(0, 1) in two dimensions to draws of N(0, c²) the ratio is exp((1 − c²) ‖ε‖²/2), and ‖ε‖²/2
+ * has the exponential distribution: P(r > t) = t^(−1/k) with k = 1 − c². With S = 4000, M = 190
+ * exceedances give k to ±2 (1 + k)/√M = 0.28.
+ */
+static void tells_how_narrow_draws_are(void **unused)
+{
+    (void)unused;
+    static const double widths[] = {0.9, 0.7, 0.5, 0.3};
+    static double ratios[SAMPLES_MAX];
+    static float normals[2 * SAMPLES_MAX];
+    const struct random_stream stream = random_stream_of(5, 0, "draws");
+    random_normal(&stream, 0, 2 * SAMPLES_MAX, normals);
+    for (size_t w = 0; w < 4; w++) {
+        double found, c = widths[w];
+        for (size_t s = 0; s < SAMPLES_MAX; s++) {
+            double e = (double)normals[2 * s], d = (double)normals[2 * s + 1];
+            ratios[s] = (1 - c * c) * (e * e + d * d) / 2;
+        }
+        assert_int_equal(ivon_psis_k(ratios, SAMPLES_MAX, &found, NULL), 0);
+        check("k of a width", w, found, 1 - c * c, 0.28);
+    }
+}
+
 static void agrees_with_the_papers(void **unused)
 {
     (void)unused;
@@ -394,6 +489,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(agrees_with_the_papers),
+        cmocka_unit_test(weighs_draws),
+        cmocka_unit_test(passes_over_draws_without_weight),
+        cmocka_unit_test(tells_how_narrow_draws_are),
         cmocka_unit_test(finds_the_exact_loss_of_a_normal_model),
         cmocka_unit_test(recovers_k_from_exact_quantiles),
         cmocka_unit_test(moves_with_the_likelihood),

@@ -18,10 +18,10 @@ NOTE = re.compile(r"(removing (one|groups?|each|\d+)|influence of .*)\b.* N = |H
                   r": (wrote|keeping|merged|read|kept) |^ |: LDS -?\d|"
                   r"of memory for factors|passes (over|for) |more than 128 outputs: |weight decay .*: NLL |"
                   r"validation: |no leverage: |: temperature .* fitted to |: threshold ")
-WORDS = re.compile(r"warning: .*(finite|not a number|\bnan\b|no standard error|no rest|too wide|undefined)")
+WORDS = re.compile(r"warning: .*(finite|not a number|\bnan\b|no standard error|no rest|too wide|too badly|undefined)")
 WARNING = re.compile(r"^ivon-[a-z-]+: (warning: |.*: warning: )")
 # ivon(1): nan where it is not known; ivon-merge(1): null of means alone
-UNKNOWN = re.compile(r"(_se|standard_error|monte_carlo_error)$|^(ess|weight_decay)$")
+UNKNOWN = re.compile(r"(_se|standard_error|monte_carlo_error|approximation_k)$|^(ess|weight_decay)$")
 COLUMNS = {
     "predict": r"index|token|prediction|max_probability|entropy|expected_entropy|mutual_information|"
                r"probabilities|logits|mean|(epistemic|aleatoric)_std|set_size|prediction_set|lower|upper|rank|score|"
@@ -31,7 +31,7 @@ COLUMNS = {
                    r"(own|rest)_(loss|error)(_without)?|(own|rest)_change",
     "influence": r"query|query_token|rank|row|token|group|count|influence|label|tensors/[a-z.0-9]+|"
                  r"lds|standard_error|rows|sum|measured",
-    "predict-gen": r"step|(train|loo|lgo|test)_(loss|error)(_se)?|waic|psis_loo(_se)?|pareto_k_bad|"
+    "predict-gen": r"step|(train|loo|lgo|test)_(loss|error)(_se)?|waic|psis_loo(_se)?|pareto_k_bad|approximation_k|"
                    r"hessian_at_start|class|count|(rest_)?(loss|error)(_without)?|loo_diff(_se)?",
     "train": r"step|epoch|loss|learning_rate|test_loss|test_error",
 }
@@ -207,7 +207,7 @@ SHARES = re.compile(r"probabilities|max_probability|accuracy|.*_error(_without)?
                     r".*\.(auroc|aupr_in|aupr_out|fpr95|detection_error)")
 SIGNED = re.compile(r"index|token|label|query|query_token|lds|sum|measured|"
                     r"rank|tensors/.*|prediction|step|class|group|logits|mean|.*_vector|influence|"
-                    r"covariance|.*_change|(.*\.)?nll|waic|psis_loo|lower|upper|.*overconfidence|calibration_.*|loo_diff|.*_difference")
+                    r"covariance|.*_change|(.*\.)?nll|waic|psis_loo|approximation_k|lower|upper|.*overconfidence|calibration_.*|loo_diff|.*_difference")
 
 
 def check_range(name, array):

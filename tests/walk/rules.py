@@ -181,6 +181,15 @@ def sampling(call):
     return [f"--samples={call.some(2, 3, 5, 20)}" if call.chance(0.95) else "--samples=1"]
 
 
+def importance(call):
+    """With enough samples, mostly."""
+    if not call.has("samples") and not call.chance(0.05):
+        return None
+    if call.chance(0.9):
+        call.arguments = [a for a in call.arguments if not a.startswith("--samples")] + ["--samples=24"]
+    return ["--importance"]
+
+
 def linearised(call):
     """Of one posterior; draws of outputs are as many as there are samples."""
     several = sum(not a.startswith("-") for a in call.arguments) > 1
@@ -744,6 +753,7 @@ RULES = {
         **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **GRAPH, **BIND, **DRAWS, **TABLES, **SENSITIVITIES,
         **DRAWS_OF_SAMPLES, "samples": sampling, "test": more_data, "subsample": values(1, 2, 5, 13, 1000),
         "by-class": when(lambda call: call.likelihood == "categorical", flag), "follow": follow,
+        "importance": importance,
         "groups": values("group", "lonely", wrong=("y", "real", "x", "nothing"), edge=0),
         "compare": rarely(flag, 0.2), "pointwise": rarely(values("p.csv", "p.jsonl", "p.h5", wrong=("-", "p.npy"), edge=0), 0.2),
         "until": rarely(values(1, 7)),
