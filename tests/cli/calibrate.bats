@@ -209,7 +209,16 @@ PYTHON
   C p.h5 --data=test.h5 -o c.json > /dev/null
   C number.h5 --data=number.h5 --likelihood=gaussian -o n.json > /dev/null
   refused 65 "n.json: a calibration of likelihood gaussian, expected categorical" ivon-predict posterior.h5 --data=test.h5 --calibration=n.json
-  refused 65 "p.csv: no calibration" ivon-predict posterior.h5 --data=test.h5 --calibration=p.csv
+  printf '{"scores": 1}' > x.json
+  printf '\n {"scores": ' > half.json
+  for file in p.csv p.h5; do
+    refused 65 "$file: no calibration: found no JSON object, expected that of ivon-calibrate" \
+      ivon-predict posterior.h5 --data=test.h5 --calibration=$file
+  done
+  refused 65 "x.json: no calibration: other JSON, expected that of ivon-calibrate" \
+    ivon-predict posterior.h5 --data=test.h5 --calibration=x.json
+  refused 65 "half.json: no calibration: line 2: unexpected token near end of file, expected JSON of ivon-calibrate" \
+    ivon-predict posterior.h5 --data=test.h5 --calibration=half.json
   refused 66 "nowhere: cannot open it" ivon-predict posterior.h5 --data=test.h5 --calibration=nowhere
   refused 64 "which --calibration says nothing of" ivon-predict posterior.h5 --data=test.h5 --calibration=c.json --log-likelihoods=l.nc
   sed 's/"outputs": 3/"outputs": 4/' c.json > four.json

@@ -287,7 +287,7 @@ static int calibration_parse_root(const struct parsing *parsing, const json_t *r
     int method = 0;
     if (!format || strcmp(format, "ivon-calibration") != 0)
         return ivon_error_set(parsing->error, IVON_ERROR_DATA,
-                              "%s: no calibration: expected what ivon-calibrate writes",
+                              "%s: no calibration: other JSON, expected that of ivon-calibrate",
                               parsing->path);
     int code = calibration_parse_count(parsing, root, "format_version", 1, &version);
     if (!code && version != VERSION)
@@ -322,10 +322,18 @@ int ivon_calibration_parse(struct ivon_calibration **out, const char *path, cons
     if (size > TEXT_MAX)
         return ivon_error_set(error, IVON_ERROR_DATA, "%s: %zu bytes, expected at most %d", path,
                               size, TEXT_MAX);
+    size_t start = 0;
+    while (start < size && strchr(" \t\r\n", text[start]) && text[start])
+        start++;
+    if (start == size || text[start] != '{')
+        return ivon_error_set(
+            error, IVON_ERROR_DATA,
+            "%s: no calibration: found no JSON object, expected that of ivon-calibrate", path);
     json_t *root = json_loadb(text, size, JSON_REJECT_DUPLICATES, &problem);
     if (!root)
-        return ivon_error_set(error, IVON_ERROR_DATA, "%s: no calibration: line %d: %s", path,
-                              problem.line, problem.text);
+        return ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: no calibration: line %d: %s, expected JSON of ivon-calibrate",
+                              path, problem.line, problem.text);
     struct ivon_calibration *calibration = calloc(1, sizeof *calibration);
     int code = calibration ? 0 : ivon_error_memory(error);
     if (!code) {
