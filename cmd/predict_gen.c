@@ -210,16 +210,19 @@ const struct argp predict_gen_argp = {
     .children = children,
 };
 
-/* Tells of what a row's numbers do not say of themselves. */
-static void warn_of_row(const struct predict_gen_row *row, const char *path)
+/* Tells of what a row's numbers do not say of themselves; of Hessians at their start, which are
+   those of all checkpoints where they are one's, once: the column hessian_at_start has the others. */
+static void warn_of_row(struct predict_gen_command *command, const struct predict_gen_row *row,
+                        const char *path)
 {
     bool sampled = row->waic.name;
     if (row->probabilities)
         graph_warn_probabilities(path);
-    if (row->hessian_at_start)
+    if (row->hessian_at_start && !command->warned_of_start)
         report_warning("%s: the Hessian never left its start: the level of loo_loss says nothing, "
                        "its trend may",
                        path);
+    command->warned_of_start |= row->hessian_at_start != 0;
     if (!isfinite(row->loo_loss.value) ||
         (sampled && (!isfinite(row->waic.value) || !isfinite(row->psis_loo.value))))
         report_warning("%s: a predicted loss is not finite: the posterior is far too wide for "
@@ -251,7 +254,7 @@ static int evaluate_checkpoint(struct predict_gen_command *command, const char *
     if (!code)
         code = predict_gen_evaluate(command, path, row, wanted ? points : NULL, error);
     if (!code && !command->common.quiet)
-        warn_of_row(row, path);
+        warn_of_row(command, row, path);
     if (!code && command->pointwise)
         code = predict_gen_points_write(command, row->step, points, error);
     command->checkpoint += !code;

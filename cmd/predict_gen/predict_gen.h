@@ -43,6 +43,7 @@ struct predict_gen_command {
     struct predict_gen_row *rows;      /* of --compare, which are written at the end */
     struct predict_gen_points *points; /* of these */
     int64_t checkpoint;                /* the number of the next one */
+    bool warned_of_start;              /* of a Hessian that never left it */
 };
 
 /* The results of one checkpoint: means over the positions that count. */

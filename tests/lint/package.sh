@@ -11,7 +11,11 @@ cpack --config "$IVON_BUILD/CPackConfig.cmake" -B "$work/package" > "$work/log" 
   || { cat "$work/log"; exit 1; }
 version=$(sed -n 's/^project(ivon VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)
 package=$work/package/ivon_${version}_$(dpkg --print-architecture).deb
-# README installs it by a pattern.
+# README installs what the build needs, which is what the tests install less what they alone use.
+named() { grep -oE '[a-z0-9-]+-(dev|c-compiler)|zlib1g-dev' | LC_ALL=C sort; }
+diff <(sed -n '/^sudo apt install/,/^cmake/p' README.md | named) \
+  <(named < tests/packages.txt | grep -v '^dpkg-dev\|^libcmocka-dev')
+# It installs the package by a pattern.
 pattern=$(sed -n 's|.*apt install \./build/release/||p' README.md)
 [ -n "$pattern" ] && [[ $(basename "$package") == $pattern ]]
 dpkg-deb -x "$package" "$work/root"
