@@ -117,8 +117,8 @@ struct ivon_sensitivities {
     uint64_t first;
     size_t count;
     const int64_t *labels;                 /* R; Bernoulli R × K */
-    const float *targets;                  /* R × K, Gaussian */
-    const int64_t *prediction;             /* R; Bernoulli R × K; not Gaussian */
+    const float *targets;                  /* regression: R × ivon_likelihood_targets() */
+    const int64_t *prediction;             /* R; Bernoulli R × K; not of regression */
     const float *outputs;                  /* R × K: f */
     const float *means;                    /* regression: of each target, as predicted at f */
     const double *loss, *residual;         /* count: L, ‖e‖₁ */

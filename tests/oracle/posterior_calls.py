@@ -15,7 +15,7 @@ import numpy as np  # noqa: E402
 import onnx  # noqa: E402
 
 import ivon_posterior as ip  # noqa: E402
-from ivon_posterior import _calls, _library, _sources  # noqa: E402
+from ivon_posterior import _library, _sources  # noqa: E402
 
 
 def command(name, *arguments):
@@ -78,8 +78,14 @@ def check_predict(data):
     found = ip.predict("number.h5", "data.h5", targets="number", likelihood="gaussian",
                        method="linear", noise_std=0.5)
     same(found, told, ["mean", "epistemic_std", "aleatoric_std"])
+    told = table("predict", "events.h5", "--data=data.h5", "--targets=number",
+                 "--likelihood=heteroscedastic", "--samples=3")
+    found = ip.predict("events.h5", "data.h5", targets="number", likelihood="heteroscedastic",
+                       samples=3)
+    same(found, told, ["mean", "epistemic_std", "aleatoric_std"])
+    assert found["mean"].shape == (80, 1), found["mean"].shape
     told = table("predict", "tokens.h5", "tokens.h5", "--weights=1,3", "--data=data.h5",
-                 "--inputs=tokens", "--targets=tokens", "--samples=2", "--temperature=0.5")
+                 "--inputs=tokens", "--targets=tokens", "--samples=2", "--posterior-temperature=0.5")
     found = ip.predict(["tokens.h5", ip.load("tokens.h5")], tokens, weights=[1, 3], samples=2,
                        temperature=0.5)
     same(found, told, ["probabilities", "prediction", "mutual_information"])
@@ -238,15 +244,11 @@ def check_files():
              table("predict", "tokens.h5", "--data=data.h5", "--targets=tokens", "--inputs=tokens",
                    "--mean", "--probabilities"), ["probabilities"])
     counts = np.arange(80).reshape(80, 1) % 5
-    data_of_counts = (np.zeros((80, 4), "f4"), counts)
     task = dict(likelihood="poisson", samples=2)
     with h5py.File("data.h5") as file:
         narrow, wide = (ip.predict("number.h5", (file["x"][()], counts.astype(kind)), **task)
                         for kind in ("u1", "i8"))
     assert narrow["metrics"] == wide["metrics"] and wide["metrics"]["nll"] > 0
-    _calls.ONE_MEAN_EACH = ("gaussian",)
-    refused("predictions of 'poisson' are not known here",
-            lambda: ip.predict("number.h5", data_of_counts, **task))
     options = _library.options(_library.ivon_fit_options)
     ip.Task(threads=3, memory=5, batch=2).fill(options)
     assert (options.resources.threads, options.resources.memory, options.batch) == (3, 5, 2)

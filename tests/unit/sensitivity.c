@@ -44,6 +44,12 @@ static void targets_are_handed_out(void **state)
     collect(&problem, &options, &found);
     assert_memory_equal(found.targets, problem.numbers, EXAMPLES * WIDTH * sizeof *found.targets);
     problem_end(&problem);
+    problem_begin(&problem, IVON_HETEROSCEDASTIC, true, 0);
+    options = options_of(&problem);
+    collect(&problem, &options, &found);
+    assert_memory_equal(found.targets, problem.numbers,
+                        EXAMPLES * WIDTH / 2 * sizeof *found.targets);
+    problem_end(&problem);
 }
 
 /* ρ as given, or λ/N with N as given, the checkpoint's, or the number of examples. */

@@ -203,7 +203,7 @@ static inline int on_block(void *context, const struct ivon_sensitivities *block
     TAKE(covariance, wide * wide);
     TAKE(labels, each);
     TAKE(prediction, each);
-    TAKE(targets, wide);
+    TAKE(targets, tokens * ivon_likelihood_targets(collector->problem->likelihood, CLASSES));
     bool numbers = collector->problem->likelihood >= IVON_GAUSSIAN;
     assert_true(!block->labels == numbers && !block->targets == !numbers);
     assert_true(!block->prediction == numbers && !block->row_error == numbers);

@@ -19,7 +19,6 @@ from ._sources import (Data, Given, examples, made, network_inputs, opened, post
 
 Arrays = Dict[str, Any]
 NAN = float("nan")
-ONE_MEAN_EACH = ("gaussian", "poisson")
 LINKS = ("identity", "softmax", "logistic")  # in the order of enum ivon_link
 
 
@@ -27,8 +26,8 @@ LINKS = ("identity", "softmax", "logistic")  # in the order of enum ivon_link
 class Task:
     """The keywords that every call takes which runs a network.
 
-    likelihood      what the outputs are to the targets: "categorical", "bernoulli", "gaussian" or
-                    "poisson"
+    likelihood      what the outputs are to the targets: "categorical", "bernoulli", "gaussian",
+                    "poisson" or "heteroscedastic"
     noise_std       of gaussian targets
     ignore_label    the label of what does not count; None: none
     graph           the network, an ONNX file or its bytes; default: the posterior's own
@@ -80,11 +79,9 @@ class Task:
             lib.choice("likelihood", self.likelihood)).contents
 
     def means(self, outputs: int) -> int:
-        """How many means a regression predicts in a row of so many outputs: one for each. Of a
-        likelihood that is not known here nothing tells how long the library's arrays are."""
-        if self.traits.regression and self.likelihood not in ONE_MEAN_EACH:
-            raise PosteriorError(f"predictions of '{self.likelihood}' are not known here")
-        return outputs
+        """How many means a regression predicts in a row of so many outputs."""
+        return lib.library().ivon_likelihood_targets(
+            lib.choice("likelihood", self.likelihood), outputs)
 
     def network(self, stack: ExitStack, source: ctypes.c_void_p) -> ctypes.c_void_p:
         """The graph, adapted and bound to the source."""

@@ -275,6 +275,7 @@ _out, _error = POINTER(c_void_p), POINTER(ivon_error)
 # Result and arguments. Pointers to what is opaque are void pointers.
 FUNCTIONS: Dict[str, Tuple[Any, List[Any]]] = {
     "ivon_likelihood_traits": (POINTER(ivon_likelihood_traits), [c_int]),
+    "ivon_likelihood_targets": (c_size_t, [c_int, c_size_t]),
     "ivon_score_traits": (POINTER(ivon_score_traits), [c_int]),
     "ivon_merge_method_traits": (POINTER(ivon_merge_method_traits), [c_int]),
     "ivon_checkpoint_open": (c_int, [_out, c_char_p, c_void_p, _error]),
