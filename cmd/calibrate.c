@@ -24,6 +24,10 @@ enum {
 };
 
 static const struct argp_option option_table[] = {
+    OPTION_HEADING("Calibration:", 2),
+    OPTION_HEADING("Of a posterior:", 3),
+    OPTION_HEADING("Output:", 4),
+    OPTION_HEADING("Running:", 5),
     {"method", KEY_METHOD, IVON_CALIBRATION_METHOD_NAMES, 0,
      "How probabilities are recalibrated (default temperature)", 2},
     {"conformal", KEY_CONFORMAL, IVON_CONFORMAL_NAMES, 0,
@@ -199,7 +203,10 @@ const struct argp calibrate_argp = {
     .parser = calibrate_parse,
     .args_doc = "PREDICTIONS|POSTERIOR",
     .doc = "Calibrate predictions by held-out data.\v"
-           "Probabilities that mean what they say, and sets that hold the truth as often as is "
+           "Examples:\n"
+           "  ivon-calibrate posterior.h5 --data=held.h5 --conformal=aps -o sets.json\n"
+           "  ivon-calibrate predictions.csv --data=test.h5 -o temperature.json\n"
+           "\nProbabilities that mean what they say, and sets that hold the truth as often as is "
            "asked for. See ivon-calibrate(1).",
     .children = children,
 };

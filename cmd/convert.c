@@ -29,6 +29,9 @@ enum {
 };
 
 static const struct argp_option option_table[] = {
+    OPTION_HEADING("Output:", 1),
+    OPTION_HEADING("Tensors:", 2),
+    OPTION_HEADING("What the file lacks:", 3),
     {"output", 'o', "OUT", 0, "The file to write", 1},
     {"to", KEY_TO, IVON_FORMAT_NAMES, 0, "Its format (default: by OUT's suffix, else h5)", 1},
     {"dtype", KEY_DTYPE, "keep|f64|f32|f16|bf16", 0,
@@ -164,7 +167,10 @@ const struct argp convert_argp = {
     .parser = convert_parse,
     .args_doc = "CHECKPOINT",
     .doc = "Convert a checkpoint into another format.\v"
-           "From PyTorch, ONNX, safetensors, npz and ivon-posterior(5) to the last four. "
+           "Examples:\n"
+           "  ivon-convert posterior.h5 -o posterior.safetensors\n"
+           "  ivon-convert posterior.h5 --structure=diagonal -o diagonal.npz\n"
+           "\nFrom PyTorch, ONNX, safetensors, npz and ivon-posterior(5) to the last four. "
            "See ivon-convert(1).",
     .children = children,
 };

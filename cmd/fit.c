@@ -39,6 +39,10 @@ enum {
 enum { DEFAULT_RANK = 200 };
 
 static const struct argp_option option_table[] = {
+    OPTION_HEADING("Targets:", 2),
+    OPTION_HEADING("What is fitted:", 3),
+    OPTION_HEADING("Prior:", 4),
+    OPTION_HEADING("Output:", 5),
     {"structure", KEY_STRUCTURE, "diagonal|kronecker|lowrank[:BASE]|swag", 0,
      "Structure of the covariance; BASE is diagonal, kronecker or posterior; or of several "
      "checkpoints, without data (default kronecker)",
@@ -294,7 +298,10 @@ const struct argp fit_argp = {
     .args_doc = "CHECKPOINT...",
     .doc = "Fit a posterior to a trained network: its weights are the mean, the curvature of the "
            "loss on the training data the precision.\v"
-           "Prints a summary. See ivon-fit(1).",
+           "Examples:\n"
+           "  ivon-fit network.onnx --data=train.h5 -o posterior.h5\n"
+           "  ivon-fit network.onnx --data=train.h5 --structure=lowrank -o lowrank.h5\n"
+           "\nPrints a summary. See ivon-fit(1).",
     .children = children,
 };
 

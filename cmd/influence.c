@@ -35,6 +35,10 @@ enum {
 };
 
 static const struct argp_option option_table[] = {
+    OPTION_HEADING("Targets:", 2),
+    OPTION_HEADING("Influence:", 3),
+    OPTION_HEADING("Output:", 4),
+    OPTION_HEADING("Running:", 5),
     {"queries", KEY_QUERIES, "DATA", 0, "Examples whose outputs are asked about; may be repeated",
      1},
     {"rows", KEY_ROWS, "ROWS", 0, "These of the queries only, such as 3,17,40-49", 1},
@@ -212,7 +216,10 @@ const struct argp influence_argp = {
     .parser = influence_parse,
     .args_doc = "POSTERIOR...",
     .doc = "Tell which training examples made the model say what it says of others.\v"
-           "The greatest influences on each query, as CSV, or the matrix of all. See "
+           "Examples:\n"
+           "  ivon-influence posterior.h5 --data=train.h5 --queries=test.h5 --top=5\n"
+           "  ivon-influence posterior.h5 --data=train.h5 --queries=test.h5 -o matrix.h5\n"
+           "\nThe greatest influences on each query, as CSV, or the matrix of all. See "
            "ivon-influence(1).",
     .children = children,
 };

@@ -15,6 +15,8 @@ enum { EXIT_FINDINGS = 1 /* of --check */ };
 enum { KEY_TENSORS = 256, KEY_HEADER, KEY_CHECK, KEY_JSON, KEY_MEMORY };
 
 static const struct argp_option option_table[] = {
+    OPTION_HEADING("What is told:", 1),
+    OPTION_HEADING("Output:", 2),
     {"tensors", KEY_TENSORS, NULL, 0, "List every tensor with its summary", 1},
     {"header", KEY_HEADER, NULL, 0, "Tell only what the file says of itself; read no tensor", 1},
     {"check", KEY_CHECK, NULL, 0, "Look for what is wrong; exit with 1 when something is", 1},
@@ -71,7 +73,11 @@ const struct argp info_argp = {
     .options = option_table,
     .parser = info_parse,
     .args_doc = "FILE...",
-    .doc = "Tell what a posterior holds, and check it.\vSee ivon-info(1).",
+    .doc = "Tell what a posterior holds, and check it.\v"
+           "Examples:\n"
+           "  ivon-info posterior.h5\n"
+           "  ivon-info --tensors posterior.h5\n"
+           "\nSee ivon-info(1).",
     .children = children,
 };
 

@@ -34,6 +34,10 @@ enum {
 };
 
 static const struct argp_option option_table[] = {
+    OPTION_HEADING("What goes with the table:", 1),
+    OPTION_HEADING("What is drawn:", 2),
+    OPTION_HEADING("How it looks:", 3),
+    OPTION_HEADING("Output:", 4),
     {"data", 'd', "DATA", 0,
      "reliability: the labels; images: the images; influence: the training data", 1},
     {"queries", KEY_QUERIES, "DATA", 0, "influence: where the queries are", 1},
@@ -267,7 +271,10 @@ const struct argp plot_argp = {
     .args_doc =
         "generalization|reliability|sensitivity|images|influence|sweep|samples|front FILE...",
     .doc = "Draw what the other commands print.\v"
-           "Pictures are drawn by gnuplot. See ivon-plot(1).",
+           "Examples:\n"
+           "  ivon-plot generalization losses.csv -o losses.svg\n"
+           "  ivon-plot sensitivity suspects.csv -o suspects.svg\n"
+           "\nPictures are drawn by gnuplot. See ivon-plot(1).",
 };
 
 /* Functions that the kinds of plots share. */

@@ -40,6 +40,10 @@ enum {
 };
 
 static const struct argp_option option_table[] = {
+    OPTION_HEADING("Prediction:", 2),
+    OPTION_HEADING("Output:", 3),
+    OPTION_HEADING("Metrics:", 4),
+    OPTION_HEADING("Running:", 5),
     {"samples", 'n', "N", 0, "Average over N weight samples (default 64)", 2},
     {"mean", KEY_MEAN, NULL, 0, "Predict with the posterior mean alone", 2},
     {"method", KEY_METHOD, "samples|linear", 0,
@@ -361,7 +365,10 @@ const struct argp predict_argp = {
     .parser = predict_parse,
     .args_doc = "POSTERIOR...",
     .doc = "Average predictions over weights sampled from posteriors.\v"
-           "Several posteriors are an ensemble. See ivon-predict(1).",
+           "Examples:\n"
+           "  ivon-predict posterior.h5 --data=test.h5 -o predictions.csv\n"
+           "  ivon-predict posterior.h5 --data=test.h5 --method=linear --metrics\n"
+           "\nSeveral posteriors are an ensemble. See ivon-predict(1).",
     .children = children,
 };
 

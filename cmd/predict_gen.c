@@ -36,6 +36,10 @@ enum {
 enum { IMPORTANCE_SAMPLES = 21 /* fewer have no tail that shows anything */ };
 
 static const struct argp_option option_table[] = {
+    OPTION_HEADING("Targets and weights:", 2),
+    OPTION_HEADING("Estimates:", 3),
+    OPTION_HEADING("Following:", 4),
+    OPTION_HEADING("Output:", 5),
     {"samples", 'n', "N", 0, "Also WAIC and PSIS-LOO from N weight samples", 3},
     {"importance", KEY_IMPORTANCE, NULL, 0,
      "--samples: also how far they are from the posterior itself, and PSIS-LOO corrected for that",
@@ -206,12 +210,15 @@ const struct argp predict_gen_argp = {
     .parser = predict_gen_parse,
     .args_doc = "POSTERIOR...\n--follow=DIR",
     .doc = "Predict the loss on data that a model has not seen, from its training data.\v"
-           "One row for each checkpoint, as CSV. See ivon-predict-gen(1).",
+           "Examples:\n"
+           "  ivon-predict-gen run/posterior-*.h5 --data=train.h5 -o losses.csv\n"
+           "  ivon-predict-gen --follow=run --data=train.h5 --test=test.h5\n"
+           "\nOne row for each checkpoint, as CSV. See ivon-predict-gen(1).",
     .children = children,
 };
 
-/* Tells of what a row's numbers do not say of themselves; of Hessians at their start, which are
-   those of all checkpoints where they are one's, once: the column hessian_at_start has the others. */
+/* Tells of what a row's numbers do not say of themselves. A Hessian at its start is told of once:
+   the other checkpoints of a training have the same, as the column hessian_at_start says. */
 static void warn_of_row(struct predict_gen_command *command, const struct predict_gen_row *row,
                         const char *path)
 {

@@ -27,6 +27,8 @@ enum {
 };
 
 static const struct argp_option option_table[] = {
+    OPTION_HEADING("Pruning:", 2),
+    OPTION_HEADING("Output:", 4),
     {"keep", KEY_KEEP, "X", 0, "The share of weights that stay, from 0 to 1", 2},
     {"snr", KEY_SNR, "X", 0, "Keep weights of a signal-to-noise ratio of X or more", 2},
     {"by", KEY_BY, "snr|magnitude", 0, "The ranking of weights (default snr)", 2},
@@ -166,7 +168,10 @@ const struct argp prune_argp = {
     .parser = prune_parse,
     .args_doc = "POSTERIOR",
     .doc = "Set the weights to zero of which a posterior is least sure that they are not.\v"
-           "Reversible. See ivon-prune(1).",
+           "Examples:\n"
+           "  ivon-prune run/posterior-00000800.h5 --keep=0.5 --data=test.h5 -o half.h5\n"
+           "  ivon-prune half.h5 --restore -o whole.h5\n"
+           "\nReversible. See ivon-prune(1).",
     .children = children,
 };
 

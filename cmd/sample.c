@@ -22,6 +22,9 @@ enum {
 };
 
 static const struct argp_option option_table[] = {
+    OPTION_HEADING("Samples:", 1),
+    OPTION_HEADING("Weights:", 2),
+    OPTION_HEADING("Output:", 3),
     {"samples", 'n', "N", 0, "Draw N samples (default 1)", 1},
     {"first", KEY_FIRST, "K", 0, "Number of the first sample (default 0)", 1},
     {"output", 'o', "OUT", 0, "The file to write; %d in it becomes the sample's number", 3},
@@ -113,7 +116,10 @@ const struct argp sample_argp = {
     .parser = sample_parse,
     .args_doc = "POSTERIOR",
     .doc = "Draw weights from a posterior, each sample as a checkpoint of its own.\v"
-           "See ivon-sample(1).",
+           "Examples:\n"
+           "  ivon-sample posterior.h5 -n 8 -o 'sample-%d.h5'\n"
+           "  ivon-sample posterior.h5 --seed=1 -o weights.safetensors\n"
+           "\nSee ivon-sample(1).",
     .children = children,
 };
 

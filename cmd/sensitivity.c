@@ -33,6 +33,10 @@ enum {
 };
 
 static const struct argp_option option_table[] = {
+    OPTION_HEADING("Targets and weights:", 2),
+    OPTION_HEADING("Scores:", 3),
+    OPTION_HEADING("Output:", 4),
+    OPTION_HEADING("Running:", 5),
     {"score", KEY_SCORE, "LIST", 0,
      "deviation, mpe, self-influence, loo-loss, comma-separated (default deviation)", 3},
     {"expectation", KEY_EXPECTATION, "mean|samples", 0,
@@ -278,7 +282,10 @@ const struct argp sensitivity_argp = {
     .parser = sensitivity_parse,
     .args_doc = "POSTERIOR",
     .doc = "Tell how much a model depends on each of its training examples.\v"
-           "One row for each example, as CSV. See ivon-sensitivity(1).",
+           "Examples:\n"
+           "  ivon-sensitivity posterior.h5 --data=train.h5 --top=20\n"
+           "  ivon-sensitivity posterior.h5 --data=train.h5 --suspects -o suspects.csv\n"
+           "\nOne row for each example, as CSV. See ivon-sensitivity(1).",
     .children = children,
 };
 

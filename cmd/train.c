@@ -49,6 +49,10 @@ enum {
 };
 
 static const struct argp_option option_table[] = {
+    OPTION_HEADING("Optimizer:", 2),
+    OPTION_HEADING("Schedule:", 3),
+    OPTION_HEADING("Checkpoints and tests:", 4),
+    OPTION_HEADING("Running:", 5),
     {"arch", KEY_ARCH, "SPEC", 0, "Network to build: mlp:64,100,10, lenet, gpt:65,64,128,4,4 ...",
      1},
     {"init", KEY_INIT, "keep|kaiming|xavier|normal", 0,
@@ -435,7 +439,10 @@ const struct argp train_argp = {
     .options = option_table,
     .parser = train_parse,
     .doc = "Train a network, and keep the posterior of its weights.\v"
-           "Checkpoints, a log and, at the end, a file 'done' go to DIR. See ivon-train(1).",
+           "Examples:\n"
+           "  ivon-train --arch=mlp:144,64,8 --data=train.h5 --lr=0.1 --epochs=20 -o run\n"
+           "  ivon-train --from=posterior.h5 --data=dark.h5 --lr=0.05 --epochs=5 -o dark\n"
+           "\nCheckpoints, a log and, at the end, a file 'done' go to DIR. See ivon-train(1).",
     .children = children,
 };
 

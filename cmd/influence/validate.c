@@ -18,12 +18,12 @@ enum { KEY_VALIDATE = 256, KEY_VALIDATE_FROM, KEY_FROM, KEY_SEED };
 
 static const struct argp_option validate_option_table[] = {
     {"validate", KEY_VALIDATE, "HALVES", OPTION_ARG_OPTIONAL,
-     "Score the influences by trainings on random halves of the data (default 32)", 5},
+     "Score the influences by trainings on random halves of the data (default 32)", 3},
     {"validate-from", KEY_VALIDATE_FROM, "RUN", 0,
-     "--validate: train as RUN, of ivon-train, did (default: as POSTERIOR)", 5},
+     "--validate: train as RUN, of ivon-train, did (default: as POSTERIOR)", 3},
     {"from", KEY_FROM, "POSTERIOR", 0,
-     "--validate: where the weights are that the training began with", 5},
-    {"seed", KEY_SEED, "N", 0, "--validate: seed of the halves (default 0)", 5},
+     "--validate: where the weights are that the training began with", 3},
+    {"seed", KEY_SEED, "N", 0, "--validate: seed of the halves (default 0)", 3},
     {0},
 };
 

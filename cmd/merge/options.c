@@ -40,6 +40,12 @@ enum {
 };
 
 static const struct argp_option option_table[] = {
+    OPTION_HEADING("What is merged:", 1),
+    OPTION_HEADING("How:", 2),
+    OPTION_HEADING("Tensors:", 3),
+    OPTION_HEADING("Output:", 4),
+    OPTION_HEADING("Reports:", 5),
+    OPTION_HEADING("Trying weights on data:", 7),
     {"base", 'b', "FILE", 0, "The posterior that the models were finetuned from", 1},
     {"recipe", KEY_RECIPE, "FILE", 0,
      "Read models, method and weights from a recipe, in mergekit's YAML or JSON", 1},
@@ -403,7 +409,10 @@ const struct argp merge_argp = {
     .args_doc = "MODEL[,hessian=FILE][:WEIGHT][,GLOB=WEIGHT]...\n--recipe=FILE",
     .doc =
         "Merge the posteriors of finetuned models into one.\v"
-        "Weights multiply what a model learnt (default 1); negative ones remove it. Of "
+        "Examples:\n"
+        "  ivon-merge posterior.h5 lowrank.h5 --method=regmean -o regmean.h5\n"
+        "  ivon-merge run/posterior-00000800.h5:0.7 half.h5:0.3 -o merged.h5\n"
+        "\nWeights multiply what a model learnt (default 1); negative ones remove it. Of "
         "tensors whose name matches, the weight is the first such GLOB's. A FILE has the Hessian "
         "of its model alone. "
         "See ivon-merge(1).",

@@ -23,12 +23,12 @@ static const struct argp_option option_table[] = {
      "model",
      4},
     {"evaluate", KEY_EVALUATE, "DATA", 0,
-     "Print how each vector, or factor of --sweep, does on DATA; may be repeated", 6},
+     "Print how each vector, or factor of --sweep, does on DATA; may be repeated", 7},
     {"pick", KEY_PICK, "mean|worst|W,W,...", 0,
      "OUT gets the merge whose NLL is least on the average, at worst, or weighted (default mean)",
-     6},
-    {"table", KEY_TABLE, "FILE", 0, "Write the table to FILE: CSV, JSON Lines or HDF5", 6},
-    {"samples", KEY_SAMPLES, "N", 0, "Average over N weight samples (default: the mean alone)", 6},
+     7},
+    {"table", KEY_TABLE, "FILE", 0, "Write the table to FILE: CSV, JSON Lines or HDF5", 7},
+    {"samples", KEY_SAMPLES, "N", 0, "Average over N weight samples (default: the mean alone)", 7},
     {0},
 };
 

@@ -30,6 +30,7 @@ enum {
 };
 
 static const struct argp_option option_table[] = {
+    OPTION_HEADING("Network and data:", 1),
     {"data", 'd', "DATA", 0, "Data: FILE.h5:/GROUP, .npz, .npy, IDX, CSV or a directory of images",
      1},
     {"memory", KEY_MEMORY, "SIZE", 0, "Memory beside the weights, such as 512M", 5},

@@ -21,6 +21,7 @@ enum {
 };
 
 static const struct argp_option option_table[] = {
+    OPTION_HEADING("Checkpoints of other tools:", 8),
     {"key", KEY_KEY, "PATH", 0, "Where the state dict is in a nested file, such as ema.model", 8},
     {"hessian", KEY_HESSIAN, "FILE", 0,
      "Take the Hessian from FILE, by name; or an optimizer's "

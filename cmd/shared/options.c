@@ -31,6 +31,7 @@ static error_t parse_help(int key, char *argument, struct argp_state *state)
 const struct argp help_argp = {.options = help_option_table, .parser = parse_help};
 
 static const struct argp_option common_option_table[] = {
+    OPTION_HEADING("All commands:", -2),
     {"quiet", 'q', NULL, 0, "Print errors only", -2},
     {"verbose", 'v', NULL, 0, "Say what is done", -2},
     {"threads", 'j', "N", 0, "Use N threads (default: one for each processor)", -2},
@@ -66,6 +67,7 @@ const struct argp common_argp = {
 enum { KEY_NO_PROVENANCE = 256 };
 
 static const struct argp_option file_option_table[] = {
+    OPTION_HEADING("Files that are written:", 6),
     {"force", 'f', NULL, 0, "Replace existing outputs", 6},
     {"no-provenance", KEY_NO_PROVENANCE, NULL, 0,
      "Record no command line and no date: equal inputs give equal bytes", 6},

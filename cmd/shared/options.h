@@ -20,6 +20,12 @@ struct common_options {
     int threads; /* 0: one for each processor */
 };
 
+/* A line above the options of a group. */
+#define OPTION_HEADING(text, group)                                                                \
+    {                                                                                              \
+        NULL, 0, NULL, 0, text, group                                                              \
+    }
+
 /* -h: a child of the argp of a command that has no common options. */
 extern const struct argp help_argp;
 

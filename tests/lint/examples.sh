@@ -31,3 +31,15 @@ export PATH=$work/python:$PATH OMP_NUM_THREADS=1 OPENBLAS_CORETYPE=Haswell ATEN_
 python3 "$here/tests/lint/examples.py" "$here/README.md"
 cp ../data/base.h5 base.h5 && cp ../data/part-1.h5 cr.h5 && cp ../data/part-2.h5 mpqa.h5
 python3 "$here/tests/lint/examples.py" "$here/man/ivon.1"
+
+# The two of each command's --help, in an order that makes what they take.
+mkdir ../help && cd ../help
+cp ../first/{train,held,test,dark}.h5 ../first/network.onnx .
+for command in fit train predict calibrate sensitivity influence predict-gen sample prune merge convert info plot; do
+  "ivon-$command" --help | sed -n 's/^  \(ivon-.*\)/\1/p' > examples
+  [ "$(wc -l < examples)" = 2 ]
+  while IFS= read -r example; do
+    echo "$example"
+    bash -euo pipefail -c "$example" > printed 2> said || { cat said; exit 1; }
+  done < examples
+done
