@@ -307,20 +307,14 @@ static int sensitivity_open_inputs(struct sensitivity_command *command, struct i
     return code || !command->ranges ? code : sensitivity_select_rows(command, error);
 }
 
-/* Losses are NaN where no example counts, without the group as with it. */
-static bool removal_overflows(double loss, double without)
-{
-    return !isfinite(without) && isfinite(loss);
-}
-
 static void warn_group_overflows(const struct sensitivity_command *command,
                                  const struct ivon_group_removal *removals, size_t count)
 {
     size_t overflows = 0;
     const struct ivon_group_removal *first = NULL;
     for (size_t i = 0; i < count; i++)
-        if ((removal_overflows(removals[i].own_loss, removals[i].own_loss_without) ||
-             removal_overflows(removals[i].rest_loss, removals[i].rest_loss_without)) &&
+        if ((sensitivity_overflows(removals[i].own_loss, removals[i].own_loss_without) ||
+             sensitivity_overflows(removals[i].rest_loss, removals[i].rest_loss_without)) &&
             !overflows++)
             first = &removals[i];
     if (overflows && !command->common.quiet)

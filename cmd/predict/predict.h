@@ -1,4 +1,4 @@
-/* ivon-predict: parsed by predict.c, printed by predict/output.c; --average is
+/* ivon-predict: parsed by predict/options.c, printed by predict/output.c; --average is
    predict/average.c, --calibration is predict/calibrated.c, --acquire is predict/acquire.c,
    metrics of rows are predict/further.c, --shift is predict/shift.c. */
 #ifndef CMD_PREDICT_PREDICT_H

@@ -168,10 +168,11 @@ static int find_key(struct sensitivity_output *output, struct ivon_error *error)
     return error_fill(error, IVON_ERROR_ARGUMENT, "--sort: '%s', expected one of %s", name, list);
 }
 
-static int sensitivity_output_open_table(struct sensitivity_output *output, uint64_t rows,
-                                         const char *provenance, struct ivon_error *error)
+int sensitivity_open_table(const struct sensitivity_command *command, struct ivon_table **table,
+                           const struct ivon_column *columns, const enum ivon_naming *naming,
+                           size_t count, uint64_t rows, const char *provenance,
+                           struct ivon_error *error)
 {
-    const struct sensitivity_command *command = output->command;
     char creator[64];
     snprintf(creator, sizeof creator, "ivon-sensitivity %s", ivon_version());
     struct ivon_table_options options = {.size = sizeof options,
@@ -181,10 +182,16 @@ static int sensitivity_output_open_table(struct sensitivity_output *output, uint
                                          .replace = command->files.force,
                                          .creator = creator,
                                          .provenance = provenance};
+    evaluation_name_columns(&command->evaluation, naming, &options);
+    return table_output_open(table, command->output, columns, count, &options, error);
+}
+
+static int sensitivity_output_open_table(struct sensitivity_output *output, uint64_t rows,
+                                         const char *provenance, struct ivon_error *error)
+{
     const struct columns *columns = &output->columns;
-    evaluation_name_columns(&command->evaluation, columns->naming, &options);
-    return table_output_open(&output->table, command->output, columns->column, columns->count,
-                             &options, error);
+    return sensitivity_open_table(output->command, &output->table, columns->column, columns->naming,
+                                  columns->count, rows, provenance, error);
 }
 
 /* Records. */

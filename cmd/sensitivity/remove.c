@@ -1,5 +1,6 @@
 /* --remove: the posterior without some examples. */
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
@@ -64,6 +65,11 @@ static int remove_write(struct sensitivity_command *command, struct ivon_error *
     return code;
 }
 
+bool sensitivity_overflows(double loss, double without)
+{
+    return !isfinite(without) && isfinite(loss);
+}
+
 static void remove_print(const struct sensitivity_command *command,
                          const struct ivon_removal *removal)
 {
@@ -104,6 +110,10 @@ int sensitivity_remove(struct sensitivity_command *command, struct ivon_error *e
     if (removal.outside)
         report_warning("removed without leverage: the posterior does not hold the curvature of "
                        "these examples together");
+    if (sensitivity_overflows(removal.loss, removal.loss_without))
+        report_warning("%s: the loss without these examples is not finite: are the inputs "
+                       "normalized as for the training?",
+                       command->evaluation.data);
     remove_print(command, &removal);
     return 0;
 }

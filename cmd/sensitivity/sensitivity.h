@@ -58,6 +58,12 @@ int sensitivity_output_open(struct sensitivity_output **output, struct sensitivi
                             uint64_t *first, struct ivon_error *error);
 void sensitivity_output_close(struct sensitivity_output *output);
 
+/* Opens the table that --output and --format ask for; `naming` says which columns have classes. */
+int sensitivity_open_table(const struct sensitivity_command *command, struct ivon_table **table,
+                           const struct ivon_column *columns, const enum ivon_naming *naming,
+                           size_t count, uint64_t rows, const char *provenance,
+                           struct ivon_error *error);
+
 /* Takes a block; for ivon_sensitivity_run. */
 int sensitivity_output_take(void *context, const struct ivon_sensitivities *block,
                             struct ivon_error *error);
@@ -75,6 +81,10 @@ int sensitivity_output_groups(const struct sensitivity_command *command,
 void sensitivity_parse_rows(struct sensitivity_command *command, struct argp_state *state,
                             const char *argument);
 void sensitivity_check_remove(const struct sensitivity_command *command, struct argp_state *state);
+
+/* Returns whether a loss is not finite for want of the examples. Losses are NaN where none counts,
+   without them as with them. */
+bool sensitivity_overflows(double loss, double without);
 
 /* Makes `removed` of the examples that --remove names. */
 int sensitivity_select_rows(struct sensitivity_command *command, struct ivon_error *error);

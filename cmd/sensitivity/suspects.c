@@ -71,24 +71,6 @@ static int suspects_take(void *context, const struct ivon_sensitivities *block,
     return code ? error_fill(error, code, "%s: %s", taking->data, found.message) : 0;
 }
 
-static int open_suspects(const struct sensitivity_command *command,
-                         const struct ivon_column *columns, const enum ivon_naming *naming,
-                         size_t count, uint64_t rows, const char *provenance,
-                         struct ivon_table **table, struct ivon_error *error)
-{
-    char creator[64];
-    snprintf(creator, sizeof creator, "ivon-sensitivity %s", ivon_version());
-    struct ivon_table_options options = {.size = sizeof options,
-                                         .format = (enum ivon_table_format)command->format,
-                                         .rows = rows,
-                                         .own_index = true,
-                                         .replace = command->files.force,
-                                         .creator = creator,
-                                         .provenance = provenance};
-    evaluation_name_columns(&command->evaluation, naming, &options);
-    return table_output_open(table, command->output, columns, count, &options, error);
-}
-
 static int write_suspects(const struct sensitivity_command *command,
                           const struct ivon_suspect *suspects, size_t count, const char *provenance,
                           struct ivon_error *error)
@@ -104,7 +86,8 @@ static int write_suspects(const struct sensitivity_command *command,
     enum { COLUMNS = sizeof columns / sizeof *columns };
     static const enum ivon_naming naming[COLUMNS] = {[2] = IVON_NAMES, [3] = IVON_NAMES};
     struct ivon_table *table = NULL;
-    int code = open_suspects(command, columns, naming, COLUMNS, count, provenance, &table, error);
+    int code = sensitivity_open_table(command, &table, columns, naming, COLUMNS, count, provenance,
+                                      error);
     for (size_t i = 0; i < count && !code; i++) {
         const struct ivon_suspect *suspect = &suspects[i];
         int64_t rank = (int64_t)i + 1, index = (int64_t)suspect->example;
@@ -134,7 +117,8 @@ static int write_classes(const struct sensitivity_command *command,
     enum { COLUMNS = sizeof columns / sizeof *columns };
     static const enum ivon_naming naming[COLUMNS] = {[0] = IVON_NAMES, [4] = IVON_NAMES};
     struct ivon_table *table = NULL;
-    int code = open_suspects(command, columns, naming, COLUMNS, count, provenance, &table, error);
+    int code = sensitivity_open_table(command, &table, columns, naming, COLUMNS, count, provenance,
+                                      error);
     for (size_t i = 0; i < count && !code; i++) {
         int64_t label = (int64_t)i, members = (int64_t)classes[i].count;
         const void *data[] = {&label,

@@ -283,6 +283,13 @@ PAIRS
   grep -q nan "$BATS_TEST_TMPDIR/out"
   grep -qE "^ivon-sensitivity: warning: huge.csv: the losses without [12] groups are not finite, group [01] the first: are the inputs normalized as for the training\?$" \
     "$BATS_TEST_TMPDIR/err"
+  $python -c "
+import numpy as np
+np.savez('rates.npz', x=np.array([[1, 2, 3, 4], [10, -10, 10, 10]], 'f4'), y=np.ones((2, 3), 'i8'))"
+  ivon-sensitivity a.h5 --data=rates.npz --likelihood=poisson --remove=1 -o rest.h5 > "$BATS_TEST_TMPDIR/out" 2> "$BATS_TEST_TMPDIR/err"
+  grep -qxF 'loss without          inf' "$BATS_TEST_TMPDIR/out"
+  grep -qxF "ivon-sensitivity: warning: rates.npz: the loss without these examples is not finite: are the inputs normalized as for the training?" \
+    "$BATS_TEST_TMPDIR/err"
 }
 
 @test "an output that overflows is told of with its row, however far into the data" {

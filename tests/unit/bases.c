@@ -21,6 +21,7 @@
 #include <cmocka.h>
 
 #include "core/thread_pool.h"
+#include "optimizer_groups.h"
 #include "train/optimizer/optimizer.h"
 
 enum { ROWS = 4, COLUMNS = 5, COUNT = ROWS * COLUMNS, STEPS = 1000, SEED = 5, EVERY = 10 };
@@ -88,23 +89,6 @@ static void gradient_of(size_t rows, size_t columns, const float *x, uint64_t st
 static const struct optimizer_tensor tensors[] = {
     {"a.weight", COUNT, 0, .rows = ROWS, .columns = COLUMNS, .left = true, .right = true},
     {"b.weight", COUNT, 1, .rows = COLUMNS, .columns = ROWS, .right = true}};
-
-static const struct optimizer_group ivon_groups[] = {{.rate = 0.1,
-                                                      .weight_decay = 1e-3,
-                                                      .beta1 = 0.9,
-                                                      .beta2 = 0.999,
-                                                      .debias = true,
-                                                      .ess = 1e3,
-                                                      .hessian_init = 1,
-                                                      .rescale = true,
-                                                      .clip = INFINITY},
-                                                     {.rate = 0.05,
-                                                      .weight_decay = 1e-2,
-                                                      .beta1 = 0.8,
-                                                      .beta2 = 0.995,
-                                                      .ess = 200,
-                                                      .hessian_init = 0.5,
-                                                      .clip = 0.8}};
 
 static struct optimizer_options options_of(unsigned samples)
 {
@@ -194,21 +178,9 @@ static void evon_follows_its_formulas(void **state)
 static void soap_follows_its_formulas(void **state)
 {
     (void)state;
-    static const struct optimizer_group groups[] = {{.rate = 0.01,
-                                                     .weight_decay = 0.01,
-                                                     .beta1 = 0.9,
-                                                     .beta2 = 0.999,
-                                                     .debias = true,
-                                                     .epsilon = 1e-8},
-                                                    {.rate = 0.003,
-                                                     .weight_decay = 0.1,
-                                                     .beta1 = 0.8,
-                                                     .beta2 = 0.99,
-                                                     .debias = true,
-                                                     .epsilon = 1e-3}};
     struct optimizer_options options = options_of(1);
     options.method = OPTIMIZER_ADAMW;
-    check("soap", make(&options, groups, tensors), 1);
+    check("soap", make(&options, adamw_groups, tensors), 1);
 }
 
 /* In bases that stay identities, products with them are exact: IVON to the bit. */

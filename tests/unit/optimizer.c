@@ -21,6 +21,7 @@
 
 #include "core/thread_pool.h"
 #include "ivon/sample.h"
+#include "optimizer_groups.h"
 #include "train/optimizer/optimizer.h"
 
 enum { COUNT = 21, STEPS = 1000, SEED = 5 };
@@ -49,23 +50,6 @@ static float gradient(size_t tensor, size_t i, float x)
 
 static const struct optimizer_tensor tensors[] = {{.name = "a.weight", .count = COUNT},
                                                   {.name = "b.weight", .count = COUNT, .group = 1}};
-
-static const struct optimizer_group ivon_groups[] = {{.rate = 0.1,
-                                                      .weight_decay = 1e-3,
-                                                      .beta1 = 0.9,
-                                                      .beta2 = 0.999,
-                                                      .debias = true,
-                                                      .ess = 1e3,
-                                                      .hessian_init = 1,
-                                                      .rescale = true,
-                                                      .clip = INFINITY},
-                                                     {.rate = 0.05,
-                                                      .weight_decay = 1e-2,
-                                                      .beta1 = 0.8,
-                                                      .beta2 = 0.995,
-                                                      .ess = 200,
-                                                      .hessian_init = 0.5,
-                                                      .clip = 0.8}};
 
 static struct optimizer_options ivon_options(void)
 {
@@ -190,23 +174,11 @@ static void norms_are_clipped(void **state)
 static void adamw_and_sgd_follow_their_formulas(void **state)
 {
     (void)state;
-    static const struct optimizer_group adamw[] = {{.rate = 0.01,
-                                                    .weight_decay = 0.01,
-                                                    .beta1 = 0.9,
-                                                    .beta2 = 0.999,
-                                                    .debias = true,
-                                                    .epsilon = 1e-8},
-                                                   {.rate = 0.003,
-                                                    .weight_decay = 0.1,
-                                                    .beta1 = 0.8,
-                                                    .beta2 = 0.99,
-                                                    .debias = true,
-                                                    .epsilon = 1e-3}};
     static const struct optimizer_group sgd[] = {{.rate = 0.02, .beta1 = 0.9},
                                                  {.rate = 0.05, .weight_decay = 0.1, .beta1 = 0}};
     struct optimizer_options options = ivon_options();
     options.method = OPTIMIZER_ADAMW;
-    check("adamw", make(&options, adamw), 1);
+    check("adamw", make(&options, adamw_groups), 1);
     options.method = OPTIMIZER_SGD;
     check("sgd", make(&options, sgd), 1);
 }
