@@ -56,7 +56,7 @@ static bool names_add(struct names *names, char *name)
     return true;
 }
 
-static char *path_join(const char *folder, const char *name)
+char *image_folder_join(const char *folder, const char *name)
 {
     size_t size = strlen(folder) + strlen(name) + 2;
     char *path = malloc(size);
@@ -144,7 +144,7 @@ static int image_folder_append(struct image_folder *folder, struct names *images
     if (!names || !classes)
         return ivon_error_memory(error);
     for (size_t i = 0; i < images->count; i++) {
-        char *name = class ? path_join(class, images->names[i]) : strdup(images->names[i]);
+        char *name = class ? image_folder_join(class, images->names[i]) : strdup(images->names[i]);
         if (!name)
             return ivon_error_memory(error);
         folder->classes[folder->count] = number;
@@ -159,7 +159,7 @@ static int image_folder_append_class(struct image_folder *folder, const char *cl
     struct listing listing = {0};
     int64_t number = known->count ? class_names_find(known, class, strlen(class))
                                   : (int64_t)folder->class_count;
-    char *path = path_join(folder->path, class);
+    char *path = image_folder_join(folder->path, class);
     int code = path ? listing_read(&listing, path, error) : ivon_error_memory(error);
     if (!code && number < 0)
         code = ivon_error_set(

@@ -27,4 +27,7 @@ int image_folder_list(struct image_folder *folder, const char *path,
                       const struct class_names *known, struct ivon_error *error);
 void image_folder_release(struct image_folder *folder);
 
+/* Returns "FOLDER/NAME", to be freed; null where memory does not suffice. */
+char *image_folder_join(const char *folder, const char *name);
+
 #endif

@@ -1,6 +1,5 @@
 /* A directory of images as examples: bytes, channels x height x width, and the number of the class;
    the images are decoded when they are read. */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,11 +20,9 @@ static int images_decode(struct dataset_images *images, uint64_t row, size_t cha
                          struct image_planes *planes, struct ivon_error *error)
 {
     const struct image_folder *folder = &images->folder;
-    size_t size = strlen(folder->path) + strlen(folder->names[row]) + 2;
-    char *path = malloc(size);
+    char *path = image_folder_join(folder->path, folder->names[row]);
     if (!path)
         return ivon_error_memory(error);
-    snprintf(path, size, "%s/%s", folder->path, folder->names[row]);
     int code = image_reader_read(images->reader, path, channels, planes, error);
     free(path);
     return code;
