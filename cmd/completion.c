@@ -6,6 +6,10 @@
 
 #include "cmd/shared/command.h"
 #include "cmd/shared/option_walk.h"
+#include "ivon/acquire.h"
+#include "ivon/corrupt.h"
+#include "ivon/sensitivity.h"
+#include "ivon/train.h"
 
 typedef void option_printer(const struct command *command, const struct argp_option *option);
 
@@ -17,10 +21,110 @@ static void completion_print_options(const struct command *command, option_print
             print(command, option);
 }
 
-/* True if an argument such as "error|base|skip" is a list to choose from. */
+/* Where an option's argument does not list them: its values, one after the other from 0, and null at
+   the end. */
+struct value_names {
+    const char *option;
+    const char *(*name)(size_t i);
+};
+
+static const char *score_name(size_t i)
+{
+    const struct ivon_score_traits *traits = ivon_score_traits((enum ivon_score)i);
+    return traits ? traits->name : NULL;
+}
+
+static const char *acquisition_name(size_t i)
+{
+    const struct ivon_acquisition_traits *traits = ivon_acquisition_traits(
+        (enum ivon_acquisition)i);
+    return traits ? traits->name : NULL;
+}
+
+static const char *corruption_name(size_t i)
+{
+    return ivon_corruption_name((enum ivon_corruption)i);
+}
+
+static const struct value_names value_names[] = {{"acquire", acquisition_name},
+                                                 {"arch", ivon_architecture_usage},
+                                                 {"score", score_name},
+                                                 {"shift", corruption_name}};
+
+/* How far an alternative goes: up to a bar that is not in brackets, a blank or the end. */
+static size_t alternative_length(const char *list)
+{
+    size_t length = 0;
+    for (bool within = false; list[length] && list[length] != ' '; length++) {
+        if (list[length] == '[' || list[length] == ']')
+            within = list[length] == '[';
+        else if (list[length] == '|' && !within)
+            break;
+    }
+    return length;
+}
+
+/* How much of an alternative is written as it is: "logit:" of "logit:C", "mean" of "mean[:OF]". */
+static size_t alternative_literal(const char *text)
+{
+    size_t length = 0;
+    while (!strchr("| [<", text[length]) && !(text[length] >= 'A' && text[length] <= 'Z'))
+        length++;
+    return length;
+}
+
+/* Of alternatives such as "grid:N|grid:FROM:TO|mean[:OF]|FILE" up to a blank what is written as it
+   is, once: " grid: mean". */
+static void print_alternatives(const char *list)
+{
+    const char *before = "";
+    size_t before_length = 0;
+    while (*list && *list != ' ') {
+        size_t whole = alternative_length(list), length = alternative_literal(list);
+        if (length && (length != before_length || strncmp(list, before, length) != 0))
+            printf(" %.*s", (int)length, list);
+        before = list;
+        before_length = length;
+        list += whole + (list[whole] == '|');
+    }
+}
+
+/* Prints a blank before each value of an option that is one of a few, or nothing. Options name a
+   score with hyphens. */
+static void print_values(const struct argp_option *option)
+{
+    if (option->arg && strchr(option->arg, '|')) {
+        print_alternatives(option->arg);
+        return;
+    }
+    for (size_t i = 0; i < sizeof value_names / sizeof *value_names; i++) {
+        const char *name;
+        if (strcmp(option->name, value_names[i].option) != 0)
+            continue;
+        for (size_t value = 0; (name = value_names[i].name(value)); value++) {
+            putchar(' ');
+            for (const char *end = name + alternative_literal(name); name < end; name++)
+                putchar(*name == '_' ? '-' : *name);
+        }
+    }
+}
+
+/* Returns whether print_values prints some. */
 static bool is_choice(const struct argp_option *option)
 {
-    return option->arg && strchr(option->arg, '|');
+    for (size_t i = 0; i < sizeof value_names / sizeof *value_names; i++)
+        if (strcmp(option->name, value_names[i].option) == 0)
+            return true;
+    const char *list = option->arg ? strchr(option->arg, '|') : NULL;
+    return list &&
+           ((option->arg[0] >= 'a' && option->arg[0] <= 'z') || (list[1] >= 'a' && list[1] <= 'z'));
+}
+
+/* What a command takes first, where that is one of a few: "ranking|images FILE..."; else null. */
+static const char *first_argument(const struct command *command)
+{
+    const char *list = command->argp->args_doc;
+    return list && strcspn(list, "|") < strcspn(list, " ") ? list : NULL;
 }
 
 static bool completion_is_file(const struct argp_option *option)
@@ -39,8 +143,7 @@ static void bash_choice(const struct command *command, const struct argp_option 
     if (!is_choice(option))
         return;
     printf("    %s:--%s) words='", command->name, option->name);
-    for (const char *byte = option->arg; *byte; byte++)
-        putchar(*byte == '|' ? ' ' : *byte);
+    print_values(option);
     puts("' ;;");
 }
 
@@ -51,16 +154,23 @@ static void print_bash(void)
          "  local current=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[0]##*/}\n"
          "  local option= words=\n"
          "  COMPREPLY=()\n"
+         "  local at=1\n"
          "  command=${command#ivon-}\n"
-         "  if [[ $command == ivon ]]; then\n"
-         "    if ((COMP_CWORD == 1)); then");
-    fputs("      COMPREPLY=($(compgen -W 'help completion", stdout);
+         "  if [[ $command == ivon ]]; then");
+    fputs("    local all='", stdout);
     for (const struct command *command = commands; command->name; command++)
         printf(" %s", command->name);
-    puts("' -- \"$current\"))\n"
+    puts("'\n"
+         "    case $COMP_CWORD:${COMP_WORDS[1]} in\n"
+         "      1:*) words=\"help completion$all\" ;;\n"
+         "      2:help) words=$all ;;\n"
+         "      2:completion) words='bash zsh fish' ;;\n"
+         "    esac\n"
+         "    if [[ -n $words ]]; then\n"
+         "      COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n"
          "      return\n"
          "    fi\n"
-         "    command=${COMP_WORDS[1]}\n"
+         "    command=${COMP_WORDS[1]} at=2\n"
          "  fi\n"
          "  # '--option=val' arrives as '--option' '=' 'val'\n"
          "  if [[ $current == = ]]; then current=; option=${COMP_WORDS[COMP_CWORD-1]}\n"
@@ -70,9 +180,18 @@ static void print_bash(void)
     for (const struct command *command = commands; command->name; command++)
         completion_print_options(command, bash_choice);
     puts("  esac\n"
-         "  if [[ -n $words ]]; then\n"
+         "  case $command:$COMP_CWORD in");
+    for (const struct command *command = commands; command->name; command++) {
+        if (!first_argument(command))
+            continue;
+        printf("    %s:$at) words='", command->name);
+        print_alternatives(first_argument(command));
+        puts("' ;;");
+    }
+    puts("  esac\n"
+         "  if [[ -n $words && $current != -* ]]; then\n"
          "    COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n"
-         "    return\n"
+         "    ((${#COMPREPLY[@]})) && return\n"
          "  fi\n"
          "  if [[ $current != -* ]]; then COMPREPLY=($(compgen -f -- \"$current\")); return; fi\n"
          "  case $command in");
@@ -112,8 +231,7 @@ static void zsh_option(const struct command *command, const struct argp_option *
     putchar(']');
     if (is_choice(option)) {
         fputs(":value:(", stdout);
-        for (const char *byte = option->arg; *byte; byte++)
-            putchar(*byte == '|' ? ' ' : *byte);
+        print_values(option);
         putchar(')');
     } else if (option->arg) {
         printf(":%s:%s", option->arg, completion_is_file(option) ? "_files" : "");
@@ -130,19 +248,30 @@ static void print_zsh(void)
     for (const struct command *command = commands; command->name; command++) {
         printf("_ivon_%s() {\n  _arguments \\\n", command->name);
         completion_print_options(command, zsh_option);
+        if (first_argument(command)) {
+            fputs("    '1:what:(", stdout);
+            print_alternatives(first_argument(command));
+            puts(")' \\");
+        }
         puts("    '*:file:_files'\n}");
     }
     puts("local command=${service#ivon-}\n"
          "if [[ $service == ivon ]]; then\n"
-         "  if ((CURRENT == 2)); then\n"
-         "    local -a all=(");
+         "  local -a all=(");
     for (const struct command *command = commands; command->name; command++)
-        printf("      '%s:%s'\n", command->name, command->summary);
-    puts("      'help:show a command'\\''s options' 'completion:print completions for a shell')\n"
+        printf("    '%s:%s'\n", command->name, command->summary);
+    puts("  )\n"
+         "  if ((CURRENT == 2)); then\n"
+         "    all+=('help:show a command'\\''s options' \\\n"
+         "      'completion:print completions for a shell')\n"
          "    _describe command all\n"
          "    return\n"
          "  fi\n"
          "  command=${words[2]}\n"
+         "  if ((CURRENT == 3)) && [[ $command == help ]]; then _describe command all; return; fi\n"
+         "  if ((CURRENT == 3)) && [[ $command == completion ]]; then\n"
+         "    _values shell bash zsh fish; return\n"
+         "  fi\n"
          "  shift words; ((CURRENT--))\n"
          "fi\n"
          "(( $+functions[_ivon_$command] )) && _ivon_$command");
@@ -167,13 +296,25 @@ static void fish_option(const struct command *command, const struct argp_option 
         putchar('\'');
         if (is_choice(option)) {
             fputs(" -x -a '", stdout);
-            for (const char *byte = option->arg; *byte; byte++)
-                putchar(*byte == '|' ? ' ' : *byte);
+            print_values(option);
             putchar('\'');
         } else if (option->arg) {
             fputs(completion_is_file(option) ? " -r" : " -x", stdout);
         }
         putchar('\n');
+    }
+}
+
+static void fish_first_argument(const struct command *command)
+{
+    if (!first_argument(command))
+        return;
+    for (int separate = 0; separate < 2; separate++) {
+        printf(separate ? "complete -c ivon-%s -a '"
+                        : "complete -c ivon -n '__fish_seen_subcommand_from %s' -a '",
+               command->name);
+        print_alternatives(first_argument(command));
+        puts("'");
     }
 }
 
@@ -183,6 +324,13 @@ static void print_fish(void)
         printf("complete -c ivon -f -n __fish_use_subcommand -a %s -d '%s'\n", command->name,
                command->summary);
     puts("complete -c ivon -f -n __fish_use_subcommand -a 'help completion'");
+    fputs("complete -c ivon -f -n '__fish_seen_subcommand_from help' -a '", stdout);
+    for (const struct command *command = commands; command->name; command++)
+        printf(" %s", command->name);
+    puts("'\n"
+         "complete -c ivon -f -n '__fish_seen_subcommand_from completion' -a 'bash zsh fish'");
+    for (const struct command *command = commands; command->name; command++)
+        fish_first_argument(command);
     for (const struct command *command = commands; command->name; command++)
         completion_print_options(command, fish_option);
 }

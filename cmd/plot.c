@@ -268,8 +268,8 @@ const struct argp plot_argp = {
     .options = option_table,
     .parser = plot_parse,
     .children = children,
-    .args_doc =
-        "generalization|reliability|sensitivity|images|influence|sweep|samples|front FILE...",
+    .args_doc = "generalization|reliability|sensitivity|images|influence|shift|sweep|samples|front "
+                "FILE...",
     .doc = "Draw what the other commands print.\v"
            "Examples:\n"
            "  ivon-plot generalization losses.csv -o losses.svg\n"

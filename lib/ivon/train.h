@@ -76,6 +76,10 @@ enum ivon_initial {
 /* "keep", "kaiming", "xavier", "normal"; null: there is no such rule. */
 IVON_API const char *ivon_initial_name(enum ivon_initial initial);
 
+/* The architectures of ivon_train_start, one for each i from 0 on, with their sizes:
+   "linear:IN,OUT"; null behind the last. */
+IVON_API const char *ivon_architecture_usage(size_t i);
+
 /* Random changes of images, as bits. */
 enum ivon_augmentation {
     IVON_AUGMENT_FLIP = 1, /* left and right are swapped in half of them */

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# A command's options are the same in its help, its man page, and the completions of all shells.
+# A command's options are the same in its help, its man page, and the completions of all shells, which know
+# values, too.
 set -euo pipefail
 failed=0
 
@@ -27,4 +28,30 @@ for command in $commands; do
   fi
   echo "ivon-$command: $(wc -l <<< "$expected") options"
 done
+
+# What bash offers for the last of WORD...
+offers() { # EXPECTED WORD...
+  local found
+  found=$(COMP_WORDS=("${@:2}") COMP_CWORD=$(($# - 2)) bash -c '
+    compopt() { :; }
+    . <("$IVON_BIN/ivon" completion bash)
+    COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+    _ivon; echo "${COMPREPLY[*]}"' bash "${@:2}")
+  if [ "$found" != "$1" ]; then
+    echo "^ ${*:2}: bash offers '$found', expected '$1'"
+    failed=1
+  fi
+}
+offers "predict predict-gen prune" ivon help pr
+offers "zsh" ivon completion z
+offers "plot predict predict-gen prune" ivon p
+offers "reliability" ivon plot re
+offers "images influence" ivon-plot i
+offers "gpt:" ivon train --arch = g
+offers "resnet20 resnet20-frn resnet20-bn" ivon train --arch = r
+offers "batchbald" ivon-predict --acquire = bat
+offers "self-influence" ivon-sensitivity --score = s
+offers "noise impulse blur pixelate contrast brightness" ivon-predict --shift =
+offers "diagonal base" ivon-convert --structure =
+offers "grid: simplex:" ivon-merge --weights =
 exit $failed

@@ -321,6 +321,11 @@ static void schemes_leave_what_has_no_fan(void **state)
     for (int i = 0; names[i]; i++)
         assert_string_equal(ivon_initial_name((enum ivon_initial)i), names[i]);
     assert_null(ivon_initial_name((enum ivon_initial)4));
+    assert_string_equal(ivon_architecture_usage(0), "linear:IN,OUT");
+    size_t count = 0;
+    while (ivon_architecture_usage(count))
+        count++;
+    assert_int_equal(count, 9);
 }
 
 /* Embeddings and GPT's matrices begin as in GPT-2: normal, .02, less by √(2 layers), √6 here, where

@@ -37,6 +37,11 @@ static const struct family {
 
 enum { LAYERS_MAX = 1000, FAMILIES = sizeof families / sizeof *families };
 
+const char *ivon_architecture_usage(size_t i)
+{
+    return i < FAMILIES ? families[i].usage : NULL;
+}
+
 void architecture_free(struct architecture *architecture)
 {
     if (!architecture)
