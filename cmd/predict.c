@@ -54,12 +54,13 @@ static int make_predictors(struct predict_command *command, struct ivon_examples
     struct ivon_predict_options foreign = command->options;
     if ((command->metrics || command->log_likelihoods) && ivon_examples_find(examples, targets) < 0)
         return evaluation_no_targets(command->evaluation.data, targets, error);
-    int code = ivon_predictor_new(&command->predictor, command->members, command->argument_count,
-                                  examples, targets, &command->options, error);
+    struct ivon_member *members = command->members + command->first;
+    int code = ivon_predictor_new(&command->predictor, members, command->member_count, examples,
+                                  targets, &command->options, error);
     foreign.logits = foreign.log_likelihoods = foreign.nll_at_mean = false;
     if (!code && command->foreign)
-        code = ivon_predictor_new(&command->foreign_predictor, command->members,
-                                  command->argument_count, command->foreign, NULL, &foreign, error);
+        code = ivon_predictor_new(&command->foreign_predictor, members, command->member_count,
+                                  command->foreign, NULL, &foreign, error);
     return code;
 }
 
@@ -70,6 +71,7 @@ static int predict_open(struct predict_command *command, struct ivon_error *erro
         memory_exhausted();
     command->options.resources.threads = command->common.threads;
     command->open.open.for_several = command->argument_count > 1;
+    command->member_count = command->argument_count;
     int code = 0;
     for (size_t i = 0; i < command->argument_count && !code; i++)
         code = predict_open_member(command, i, error);
@@ -104,6 +106,8 @@ static int predict_examples(struct predict_command *command, struct ivon_example
     struct predict_output output = {0};
     struct ivon_predict_shape shape = {0};
     size_t count = 0;
+    ivon_predictor_free(command->predictor); /* of the row before */
+    command->predictor = NULL;
     int code = make_predictors(command, examples, error);
     if (!code) {
         shape = ivon_predictor_shape(command->predictor);
@@ -130,26 +134,17 @@ static int predict_each_shift(struct predict_command *command, struct ivon_error
 {
     int code = predict_shift_open(&command->shift, command, command->members[0].network, error);
     for (size_t i = 0; i < command->shift_count && !code; i++) {
+        const struct predict_shifted *row = &command->shifts[i];
         struct ivon_examples *corrupted = NULL;
-        ivon_predictor_free(command->predictor);
-        command->predictor = NULL;
-        code = predict_shift_examples(command->shift, &corrupted, error);
+        command->keys = json_pack("{s:s, s:i}", "shift", ivon_corruption_name(row->corruption),
+                                  "level", row->level);
+        code = predict_shift_examples(command->shift, row, &corrupted, error);
         if (!code)
             code = predict_examples(command, corrupted ? corrupted : command->examples, NULL,
                                     error);
         ivon_examples_close(corrupted);
     }
-    return code ? code : predict_shift_finish(command->shift, error);
-}
-
-static int predict(struct predict_command *command, const char *provenance,
-                   struct ivon_error *error)
-{
-    int code = predict_open(command, error);
-    if (code)
-        return code;
-    return command->shift_count ? predict_each_shift(command, error)
-                                : predict_examples(command, command->examples, provenance, error);
+    return code;
 }
 
 static const struct ivon_metric *find_nll(const struct ivon_predict_metric *metrics, size_t count)
@@ -162,7 +157,7 @@ static const struct ivon_metric *find_nll(const struct ivon_predict_metric *metr
 
 /* Averaging that makes the NLL half as large again as it is at the mean, and by more than
    chance. */
-static void warn_of_width(const struct predict_command *command)
+static void warn_of_width(const struct predict_command *command, const char *path)
 {
     size_t count = 0;
     if (!command->predictor || !command->options.nll_at_mean)
@@ -175,9 +170,38 @@ static void warn_of_width(const struct predict_command *command)
     double chance = 3 * hypot(nll->standard_error, mean.standard_error);
     double excess = nll->value - mean.value;
     if (excess > chance && excess > 0.5 * fabs(mean.value))
-        report_warning("averaging makes predictions far worse: NLL %.4g, at the mean %.4g: the "
+        report_warning("%s%saveraging makes predictions far worse: NLL %.4g, at the mean %.4g: the "
                        "posterior is too wide",
-                       nll->value, mean.value);
+                       path ? path : "", path ? ": " : "", nll->value, mean.value);
+}
+
+static int predict_each_posterior(struct predict_command *command, struct ivon_error *error)
+{
+    int code = 0;
+    command->member_count = 1;
+    for (size_t i = 0; i < command->argument_count && !code; i++) {
+        command->first = i;
+        command->keys = json_pack("{s:o}", "path", report_json_text(command->arguments[i]));
+        code = predict_examples(command, command->examples, NULL, error);
+        if (!code && !command->common.quiet)
+            warn_of_width(command, command->arguments[i]);
+    }
+    return code;
+}
+
+static int predict(struct predict_command *command, const char *provenance,
+                   struct ivon_error *error)
+{
+    int code = predict_open(command, error);
+    if (code)
+        return code;
+    if (!command->each && !command->shift_count)
+        return predict_examples(command, command->examples, provenance, error);
+    code = predict_sheet_open(&command->sheet, command, error);
+    if (!code)
+        code = command->each ? predict_each_posterior(command, error)
+                             : predict_each_shift(command, error);
+    return code ? code : predict_sheet_finish(command->sheet, error);
 }
 
 static const char *predict_graph(const struct predict_command *command)
@@ -196,7 +220,8 @@ static void predict_print_warnings(const struct predict_command *command)
         report_warning("%zu tensors have no Hessian and stay at their mean", fixed);
     if (command->predictor)
         evaluation_warn(command->predictor, command->examples, predict_graph(command));
-    warn_of_width(command);
+    if (!command->each)
+        warn_of_width(command, NULL);
 }
 
 static void predict_describe(const struct predict_command *command)
@@ -222,6 +247,8 @@ static void predict_release(struct predict_command *command)
     ivon_predictor_free(command->predictor);
     ivon_predictor_free(command->foreign_predictor);
     predict_shift_close(command->shift);
+    predict_sheet_close(command->sheet);
+    json_decref(command->keys);
     for (size_t i = 0; command->members && i < command->argument_count; i++) {
         ivon_network_free(command->members[i].network);
         ivon_source_close(command->members[i].source);

@@ -149,7 +149,7 @@ static json_t *header_json(const struct ivon_source *source, const struct ivon_s
     const struct ivon_header *header = ivon_source_header(source);
     struct info_contents contents = info_count(source);
     json_t *object = json_object();
-    json_object_set_new(object, "file", report_json_text(ivon_source_path(source)));
+    json_object_set_new(object, "path", report_json_text(ivon_source_path(source)));
     json_object_set_new(object, "parameters",
                         json_integer((json_int_t)contents.elements[IVON_MEAN]));
     for (int part = 0; part < IVON_PART_COUNT; part++) {

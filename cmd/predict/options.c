@@ -30,6 +30,7 @@ enum {
     KEY_GROUPS,
     KEY_ACQUIRE,
     KEY_TOP,
+    KEY_EACH,
     KEY_SHIFT,
     KEY_IMAGE_SHAPE,
 };
@@ -70,6 +71,7 @@ static const struct argp_option option_table[] = {
     {"groups", KEY_GROUPS, "ARRAY", 0, "Metrics of each group of examples, too", 4},
     {"ood", KEY_OOD, "DATA", 0, "Measure how well DATA is told from the data", 4},
     {"compare", KEY_COMPARE, "FILE", 0, "Compare with the predictions in FILE", 4},
+    {"each", KEY_EACH, NULL, 0, "Metrics of each posterior by itself, a row each", 4},
     {"shift", KEY_SHIFT, "KIND[:LEVELS]", 0,
      "Metrics on images corrupted by noise, impulse, blur, pixelate, contrast, brightness or all, "
      "at levels such as 3 or 0..5 (default 0..5); may be repeated",
@@ -141,6 +143,9 @@ static error_t parse_data_option(int key, char *argument, struct argp_state *sta
     case KEY_GROUPS:
         command->groups = argument;
         return 0;
+    case KEY_EACH:
+        command->each = true;
+        return 0;
     case KEY_SHIFT:
         predict_parse_shift(command, state, argument);
         return 0;
@@ -199,7 +204,7 @@ static void predict_check_method(struct predict_command *command, struct argp_st
     if (linear && (command->mean || command->average || command->recalibrate))
         argp_failure(state, EX_USAGE, 0,
                      "--method=linear goes with none of --mean, --average and --recalibrate");
-    if (linear && command->argument_count > 1)
+    if (linear && command->argument_count > 1 && !command->each)
         argp_failure(state, EX_USAGE, 0, "--method=linear takes one posterior, %zu are given",
                      command->argument_count);
     if (command->linear >= 0)
@@ -235,10 +240,38 @@ static void predict_check_metrics(const struct predict_command *command, struct 
         argp_failure(state, EX_USAGE, 0, "--by-class is for --likelihood=categorical");
 }
 
+/* --shift and --each print a row of metrics for each of several predictions. */
+static void predict_check_sheet(const struct predict_command *command, struct argp_state *state)
+{
+    const char *option = command->each ? "--each" : "--shift";
+    if (!command->shift_count && !command->each)
+        return;
+    if (command->shift_count && command->each)
+        argp_failure(state, EX_USAGE, 0, "give one of --each and --shift");
+    if (!command->metrics)
+        argp_failure(state, EX_USAGE, 0, "%s prints metrics: it needs --metrics", option);
+    if (command->average || command->ood || command->compare || command->by_class ||
+        command->groups || command->log_likelihoods || command->options.logits ||
+        command->acquire >= 0)
+        argp_failure(state, EX_USAGE, 0,
+                     "%s prints a row of metrics for each prediction: --average, --ood, --compare, "
+                     "--by-class, --groups, --log-likelihoods, --logits and --acquire do not go "
+                     "with it",
+                     option);
+    if (command->each && command->weights)
+        argp_failure(state, EX_USAGE, 0,
+                     "--weights are of posteriors that are averaged: not with "
+                     "--each");
+    if (command->format != IVON_CSV && command->format != IVON_JSONL)
+        argp_failure(state, EX_USAGE, 0, "%s prints text: write CSV or JSON Lines", option);
+    if (command->json && command->output && command->format != IVON_JSONL)
+        argp_failure(state, EX_USAGE, 0, "--json prints JSON Lines: -o names another format");
+}
+
 static void predict_choose_format(struct predict_command *command, struct argp_state *state)
 {
     const char *file = table_output_file(command->output);
-    if (command->shift_count && command->json && command->format < 0 && !file)
+    if ((command->shift_count || command->each) && command->json && command->format < 0 && !file)
         command->format = IVON_JSONL;
     command->format = command->acquire < 0 ? (int)table_output_format(state, file, command->format)
                                            : (int)table_output_rows(state, file, command->format);
@@ -297,6 +330,7 @@ static void predict_check_arguments(struct predict_command *command, struct argp
     predict_take_options(command);
     predict_check_acquire(command, state);
     predict_check_shift(command, state);
+    predict_check_sheet(command, state);
 }
 
 static error_t predict_parse(int key, char *argument, struct argp_state *state)

@@ -211,7 +211,7 @@ int predict_output_open(struct predict_output *output, struct predict_command *c
         code = predict_further_open(&output->further, command, shape, rows, error);
     if (!code && command->acquire >= 0)
         return predict_acquire_open(&output->acquired, command, shape, rows, provenance, error);
-    if (!code && !command->shift && (command->output || !command->metrics))
+    if (!code && !command->sheet && (command->output || !command->metrics))
         code = predict_output_open_table(output, &like, provenance, error);
     return code;
 }
@@ -444,10 +444,11 @@ static void print_comparison(const struct predict_output *output, json_t *json)
         predict_print_metric("compare.", &values[i], NAN);
 }
 
-/* Adds the predictor's metrics and the further ones to the table of shifts. */
-static int add_shift(const struct predict_output *output, const struct ivon_predict_metric *metrics,
-                     size_t count, struct ivon_error *error)
+/* Adds the predictor's metrics and the further ones to the sheet. */
+static int add_row(const struct predict_output *output, const struct ivon_predict_metric *metrics,
+                   size_t count, struct ivon_error *error)
 {
+    struct predict_command *command = output->command;
     struct ivon_metric *all = calloc(count + PREDICT_FURTHER_MAX, sizeof *all);
     size_t more = 0;
     if (!all)
@@ -455,8 +456,10 @@ static int add_shift(const struct predict_output *output, const struct ivon_pred
     for (size_t i = 0; i < count; i++)
         all[i] = metrics[i].metric;
     int code = predict_further_metrics(output->further, all + count, &more, error);
-    if (!code)
-        predict_shift_add(output->command->shift, all, count + more);
+    if (!code) {
+        predict_sheet_add(command->sheet, command->keys, all, count + more);
+        command->keys = NULL;
+    }
     free(all);
     return code;
 }
@@ -483,6 +486,20 @@ static int print_list(const struct predict_output *output,
     return code;
 }
 
+/* The posteriors, or predictions, with their weights. */
+static json_t *inputs_json(const struct predict_command *command)
+{
+    json_t *inputs = json_array();
+    for (size_t i = 0; i < command->argument_count; i++) {
+        json_t *input = json_object();
+        json_object_set_new(input, "path", report_json_text(command->arguments[i]));
+        if (command->weights)
+            json_object_set_new(input, "weight", report_json_number(command->weights[i]));
+        json_array_append_new(inputs, input);
+    }
+    return inputs;
+}
+
 static int print_metrics(const struct predict_output *output,
                          const struct ivon_predict_metric *metrics, size_t count,
                          struct ivon_error *error)
@@ -491,6 +508,7 @@ static int print_metrics(const struct predict_output *output,
     json_t *json = command->json ? json_object() : NULL;
     bool closed = command->options.method == IVON_PREDICT_LINEAR;
     if (json) {
+        json_object_set_new(json, "inputs", inputs_json(command));
         json_object_set_new(json, "examples", json_integer((json_int_t)output->rows));
         json_object_set_new(json, "samples",
                             json_integer(closed ? 0 : (json_int_t)command->options.samples));
@@ -540,7 +558,7 @@ int predict_output_finish(struct predict_output *output, const struct ivon_predi
         metrics = own ? own : metrics;
         if (!output->command->common.quiet)
             warn_of_infinity(metrics, metric_count);
-        code = output->command->shift ? add_shift(output, metrics, metric_count, error)
+        code = output->command->sheet ? add_row(output, metrics, metric_count, error)
                                       : print_metrics(output, metrics, metric_count, error);
     }
     free(own);

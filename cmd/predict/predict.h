@@ -1,6 +1,7 @@
 /* ivon-predict: parsed by predict/options.c, printed by predict/output.c; --average is
    predict/average.c, --calibration is predict/calibrated.c, --acquire is predict/acquire.c,
-   metrics of rows are predict/further.c, --shift is predict/shift.c. */
+   metrics of rows are predict/further.c, --shift is predict/shift.c, the sheet of metrics that it
+   and --each print predict/sheet.c. */
 #ifndef CMD_PREDICT_PREDICT_H
 #define CMD_PREDICT_PREDICT_H
 
@@ -35,7 +36,7 @@ struct predict_command {
     double risk;        /* negative: not given */
     bool by_class;
     int format; /* -1: by the output's suffix */
-    bool mean, samples_given, average, metrics, json;
+    bool mean, samples_given, average, metrics, json, each;
     int linear;  /* its method; -1: not given */
     int acquire; /* likewise */
     size_t top;  /* examples that it prints; 0: not given */
@@ -49,7 +50,10 @@ struct predict_command {
     struct ivon_predictor *predictor, *foreign_predictor;
     struct ivon_positions positions; /* of the data, where they have targets */
     int64_t *group_numbers;          /* of each example */
-    struct predict_shift *shift;     /* null: metrics are printed as they come */
+    struct predict_shift *shift;
+    struct predict_sheet *sheet; /* of --shift and --each; null: metrics are printed as they come */
+    json_t *keys;                /* of its row to come */
+    size_t first, member_count;  /* the members that predict */
 };
 
 struct predict_acquired;
@@ -150,8 +154,8 @@ int predict_acquire_add(struct predict_acquired *acquired, const struct ivon_pre
                         struct ivon_error *error);
 int predict_acquire_finish(struct predict_acquired *acquired, struct ivon_error *error);
 
-/* Takes --shift and --image-shape, or ends the program; predict_check_shift does where options do
-   not go with them, after the format is known. */
+/* Takes --shift and --image-shape, or ends the program; predict_check_shift does where the latter
+   goes without. */
 void predict_parse_shift(struct predict_command *command, struct argp_state *state,
                          const char *argument);
 void predict_parse_image_shape(struct predict_command *command, struct argp_state *state,
@@ -162,13 +166,20 @@ void predict_check_shift(const struct predict_command *command, struct argp_stat
 int predict_shift_open(struct predict_shift **shift, const struct predict_command *command,
                        const struct ivon_network *network, struct ivon_error *error);
 void predict_shift_close(struct predict_shift *shift);
-/* The corrupted data of the row to come; null where they are the data themselves. */
-int predict_shift_examples(const struct predict_shift *shift, struct ivon_examples **corrupted,
-                           struct ivon_error *error);
-/* Adds that row; writes the table. */
-void predict_shift_add(struct predict_shift *shift, const struct ivon_metric *metrics,
+/* The data so corrupted; null where they are the data themselves. */
+int predict_shift_examples(const struct predict_shift *shift, const struct predict_shifted *row,
+                           struct ivon_examples **corrupted, struct ivon_error *error);
+
+/* A sheet of metrics, which --output or standard output receives in the end.
+   predict_sheet_close releases it in any case. */
+int predict_sheet_open(struct predict_sheet **sheet, const struct predict_command *command,
+                       struct ivon_error *error);
+void predict_sheet_close(struct predict_sheet *sheet);
+/* Adds a row: `keys`, strings and numbers by name, which it takes, and those metrics that have a
+   column. */
+void predict_sheet_add(struct predict_sheet *sheet, json_t *keys, const struct ivon_metric *metrics,
                        size_t count);
-int predict_shift_finish(struct predict_shift *shift, struct ivon_error *error);
+int predict_sheet_finish(struct predict_sheet *sheet, struct ivon_error *error);
 
 /* A metric as an object, or as a line (predict/metric.c). */
 json_t *predict_metric_json(const struct ivon_metric *metric, double monte_carlo_error);

@@ -1,4 +1,4 @@
-/* ivon-predict --shift: metrics on corrupted images, by corruption and level. */
+/* ivon-predict --shift: metrics on corrupted images, by corruption and level, as a sheet. */
 #define _GNU_SOURCE
 #include <math.h>
 #include <stdlib.h>
@@ -10,20 +10,13 @@
 #include "cmd/shared/report.h"
 #include "cmd/shared/table_output.h"
 
-enum { METRICS_MAX = 16, SHIFTS_MAX = 256 };
+enum { SHIFTS_MAX = 256 };
 
 struct predict_shift {
     const struct predict_command *command;
     struct ivon_examples *whole; /* the data without --limit; null: they have none */
     struct ivon_corrupt_options options;
     struct ivon_pixel_range *ranges;
-    size_t at;                                    /* the row to come */
-    const struct ivon_metric *found[METRICS_MAX]; /* of the row: null where it has none */
-    const char *names[METRICS_MAX];               /* of the columns, once the first row is there */
-    size_t count;
-    FILE *stream; /* into `text`, the table */
-    char *text;
-    size_t size;
 };
 
 /* Options. */
@@ -113,24 +106,8 @@ void predict_parse_image_shape(struct predict_command *command, struct argp_stat
 
 void predict_check_shift(const struct predict_command *command, struct argp_state *state)
 {
-    if (!command->shift_count) {
-        if (command->image[0])
-            argp_failure(state, EX_USAGE, 0, "--image-shape is for --shift");
-        return;
-    }
-    if (!command->metrics)
-        argp_failure(state, EX_USAGE, 0, "--shift prints metrics: it needs --metrics");
-    if (command->average || command->ood || command->compare || command->by_class ||
-        command->groups || command->log_likelihoods || command->options.logits ||
-        command->acquire >= 0)
-        argp_failure(state, EX_USAGE, 0,
-                     "--shift runs the network on corrupted data, and prints metrics of each: "
-                     "--average, --ood, --compare, --by-class, --groups, --log-likelihoods, "
-                     "--logits and --acquire do not go with it");
-    if (command->format != IVON_CSV && command->format != IVON_JSONL)
-        argp_failure(state, EX_USAGE, 0, "--shift prints text: write CSV or JSON Lines");
-    if (command->json && command->output && command->format != IVON_JSONL)
-        argp_failure(state, EX_USAGE, 0, "--json prints JSON Lines: -o names another format");
+    if (!command->shift_count && command->image[0])
+        argp_failure(state, EX_USAGE, 0, "--image-shape is for --shift");
 }
 
 /* Images. */
@@ -237,12 +214,7 @@ int predict_shift_open(struct predict_shift **out, const struct predict_command 
     shift->command = command;
     shift->options = ivon_corrupt_defaults();
     shift->options.seed = command->options.sample.seed;
-    shift->stream = open_memstream(&shift->text, &shift->size);
-    if (!shift->stream)
-        return error_memory(error);
-    int code = output_refuse(table_output_file(command->output), command->files.force, error);
-    if (!code)
-        code = shift_find_field(shift, network, error);
+    int code = shift_find_field(shift, network, error);
     if (!code)
         code = shift_find_layout(shift, network, error);
     return code ? code : shift_measure(shift, error);
@@ -252,120 +224,18 @@ void predict_shift_close(struct predict_shift *shift)
 {
     if (!shift)
         return;
-    if (shift->stream)
-        fclose(shift->stream);
     ivon_examples_close(shift->whole);
     free(shift->ranges);
-    free(shift->text);
     free(shift);
 }
 
-int predict_shift_examples(const struct predict_shift *shift, struct ivon_examples **corrupted,
-                           struct ivon_error *error)
+int predict_shift_examples(const struct predict_shift *shift, const struct predict_shifted *row,
+                           struct ivon_examples **corrupted, struct ivon_error *error)
 {
-    const struct predict_shifted *row = &shift->command->shifts[shift->at];
     struct ivon_corrupt_options options = shift->options;
     options.corruption = row->corruption;
     options.level = row->level;
     *corrupted = NULL;
     return row->level ? ivon_examples_corrupt(corrupted, shift->command->examples, &options, error)
                       : 0;
-}
-
-/* The table. */
-
-/* The metrics that become columns, those of them that the first row has. */
-static const char *const shift_columns[] = {
-    "accuracy",         "rmse",        "nll",      "brier",    "crps",  "ece", "aurc",
-    "coverage_at_risk", "coverage_90", "coverage", "set_size", "width",
-};
-enum { COLUMNS = sizeof shift_columns / sizeof *shift_columns };
-
-static const struct ivon_metric *shift_find(const struct ivon_metric *metrics, size_t count,
-                                            const char *name)
-{
-    for (size_t i = 0; i < count; i++)
-        if (strcmp(metrics[i].name, name) == 0)
-            return &metrics[i];
-    return NULL;
-}
-
-static void shift_list_columns(struct predict_shift *shift, const struct ivon_metric *metrics,
-                               size_t count)
-{
-    for (size_t c = 0; c < COLUMNS; c++)
-        if (shift_find(metrics, count, shift_columns[c]))
-            shift->names[shift->count++] = shift_columns[c];
-    if (shift->command->format == IVON_JSONL)
-        return;
-    fputs("shift,level", shift->stream);
-    for (size_t c = 0; c < shift->count; c++)
-        fprintf(shift->stream, ",%s,%s_se", shift->names[c], shift->names[c]);
-    fputc('\n', shift->stream);
-}
-
-static void shift_put_json(const struct predict_shift *shift, const char *name, int level)
-{
-    json_t *object = json_object();
-    json_object_set_new(object, "shift", json_string(name));
-    json_object_set_new(object, "level", json_integer(level));
-    for (size_t c = 0; c < shift->count; c++) {
-        const struct ivon_metric *metric = shift->found[c];
-        char error_name[64];
-        snprintf(error_name, sizeof error_name, "%s_se", shift->names[c]);
-        json_object_set_new(object, shift->names[c],
-                            report_json_number(metric ? metric->value : NAN));
-        json_object_set_new(object, error_name,
-                            report_json_number(metric ? metric->standard_error : NAN));
-    }
-    json_dumpf(object, shift->stream, JSON_COMPACT);
-    fputc('\n', shift->stream);
-    json_decref(object);
-}
-
-/* Puts as many digits as tell the number from all others. */
-static void shift_put_number(const struct predict_shift *shift, double value)
-{
-    char text[32];
-    int digits = 15;
-    do
-        snprintf(text, sizeof text, "%.*g", digits, report_number(value));
-    while (strtod(text, NULL) != value && ++digits <= 17);
-    fprintf(shift->stream, ",%s", text);
-}
-
-void predict_shift_add(struct predict_shift *shift, const struct ivon_metric *metrics, size_t count)
-{
-    const struct predict_shifted *row = &shift->command->shifts[shift->at++];
-    const char *name = ivon_corruption_name(row->corruption);
-    if (!shift->count)
-        shift_list_columns(shift, metrics, count);
-    for (size_t c = 0; c < shift->count; c++)
-        shift->found[c] = shift_find(metrics, count, shift->names[c]);
-    if (shift->command->format == IVON_JSONL) {
-        shift_put_json(shift, name, row->level);
-        return;
-    }
-    fprintf(shift->stream, "%s,%d", name, row->level);
-    for (size_t c = 0; c < shift->count; c++) {
-        const struct ivon_metric *metric = shift->found[c];
-        shift_put_number(shift, metric ? metric->value : NAN);
-        shift_put_number(shift, metric ? metric->standard_error : NAN);
-    }
-    fputc('\n', shift->stream);
-}
-
-int predict_shift_finish(struct predict_shift *shift, struct ivon_error *error)
-{
-    const struct predict_command *command = shift->command;
-    const char *file = table_output_file(command->output);
-    bool failed = fclose(shift->stream);
-    shift->stream = NULL;
-    if (failed)
-        return error_memory(error);
-    if (file)
-        return ivon_output_write(file, shift->text, shift->size, command->files.force, error);
-    if (fwrite(shift->text, 1, shift->size, stdout) != shift->size || fflush(stdout))
-        return error_fill(error, IVON_ERROR_IO, "cannot write to standard output");
-    return 0;
 }

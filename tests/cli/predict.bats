@@ -258,6 +258,19 @@ for name in ("prediction", "entropy", "mutual_information"):
   ivon-predict -q --average p-out.csv q-out.npy --weights=1,3 -o files.h5
   ivon-predict -q --average p-out.h5 q-out.h5 --data=data.h5 --metrics --json > files.json
   ivon-predict -q p.h5 q.h5 --data=data.h5 -n 5 --metrics --json > even.json
+  [ "$(jq -c .inputs even.json)" = '[{"path":"p.h5"},{"path":"q.h5"}]' ]
+  ivon-predict -q p.h5 q.h5 --data=data.h5 -n 5 --metrics --each > each.csv
+  ivon-predict -q p.h5 q.h5 --data=data.h5 -n 5 --metrics --each -o each.jsonl
+  for name in p q; do
+    ivon-predict -q $name.h5 --data=data.h5 -n 5 --metrics --json > $name.json
+    jq -ce "[\"$name.h5\", (.metrics | .accuracy, .nll, .aurc | .value, .standard_error)]" $name.json
+  done > alone
+  jq -c '[.path, .accuracy, .accuracy_se, .nll, .nll_se, .aurc, .aurc_se]' each.jsonl | diff alone -
+  [ "$(cut -d, -f1 each.csv | tr '\n' ' ')" = 'path p.h5 q.h5 ' ]
+  [ "$(cut -d, -f1,4 each.csv | tail -n 2 | jq -Rc 'split(",") | [.[0], (.[1] | tonumber)]')" = \
+    "$(jq -c '[.path, .nll]' each.jsonl)" ]
+  expect 64 "each prints metrics: it needs --metrics" ivon-predict -q p.h5 q.h5 --data=data.h5 --each
+  expect 64 "not with --each" ivon-predict -q p.h5 q.h5 --data=data.h5 --each --metrics --weights=1,2
   expect 64 "weights" ivon-predict -q p.h5 q.h5 --data=data.h5 --weights=1 -o x.h5
   expect 64 "weight" ivon-predict -q p.h5 q.h5 --data=data.h5 --weights=1,-1 -o x.h5
   check '

@@ -25,7 +25,7 @@ UNKNOWN = re.compile(r"(_se|standard_error|monte_carlo_error|approximation_k)$|^
 COLUMNS = {
     "predict": r"index|token|prediction|max_probability|entropy|expected_entropy|mutual_information|"
                r"probabilities|logits|mean|(epistemic|aleatoric)_std|set_size|prediction_set|lower|upper|rank|score|"
-               r"shift|level|(accuracy|rmse|nll|brier|crps|ece|aurc|coverage(_90|_at_risk)?|set_size|width)(_se)?",
+               r"path|shift|level|(accuracy|rmse|nll|brier|crps|ece|aurc|coverage(_90|_at_risk)?|set_size|width)(_se)?",
     "sensitivity": r"index|token|label|prediction|loss|residual|deviation|mpe|self_influence|loo_loss|"
                    r"influence|logits|residual_vector|deviation_vector|variance|covariance|group|count|"
                    r"(own|rest)_(loss|error)(_without)?|(own|rest)_change",

@@ -469,14 +469,28 @@ def acquire(call):
     return ["--acquire=" + name] + call.some([], [f"--top={call.some(1, 3, 100)}"])
 
 
-def shift(call):
-    """A table of metrics, of inputs that are images, or are said to be."""
-    others = {"average", "ood", "compare", "by-class", "groups", "log-likelihoods", "logits", "acquire"}
+def sheet(call):
+    """Whether a row of metrics for each of several predictions goes with what is there."""
+    others = {"each", "shift", "average", "ood", "compare", "by-class", "groups", "log-likelihoods", "logits", "acquire"}
     if any(map(call.has, others)) or call.has("format") or call.output not in (None, "-", "out.csv"):
-        return None
+        return False
     if call.has("json") and call.output == "out.csv":
-        return None
+        return False
     call.chosen |= {*others, "format", *["json"] * (call.output == "out.csv")} if call.chance(0.95) else set()
+    return True
+
+
+def each(call):
+    if call.has("weights") or not sheet(call):
+        return None
+    call.chosen |= {"weights"} if call.chance(0.95) else set()
+    return ["--metrics", "--each"]
+
+
+def shift(call):
+    """Of inputs that are images, or are said to be."""
+    if not sheet(call):
+        return None
     name = call.some("noise", "impulse:0..3", "blur:1,5", "pixelate:5", "contrast:2", "brightness:0", "all:4")
     name = name if call.chance(0.95) else call.some("fog", "noise:6", "blur:3..1", "")
     more = [] if call.chance(0.1) else ["--image-shape=" + call.some("1x3", "3x1", "1x1x3", "3x1x1", "3x3", "0x3")]
@@ -721,7 +735,7 @@ RULES = {
         "ood": classes(lambda call: ["--metrics"] + more_data(call)),
         "compare": plain(lambda call: ["--metrics"] + compare(call)),
         "calibration": rarely(calibration, 0.3),
-        "shift": rarely(shift, 0.3), "image-shape": rarely(values("1x3", "3x1x1"), 0.02),
+        "each": rarely(each, 0.3), "shift": rarely(shift, 0.3), "image-shape": rarely(values("1x3", "3x1x1"), 0.02),
         "acquire": rarely(classes(acquire), 0.3), "top": rarely(values(1, 3, 100)),
         "risk": classes(lambda call: ["--metrics"] + values(0, 0.1, 1, wrong=(-1, 2))(call)),
         "by-class": when(lambda call: call.likelihood == "categorical", lambda call: ["--metrics", "--by-class"]),

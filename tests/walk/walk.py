@@ -206,8 +206,8 @@ class Walk:
     def success_predict(self, call, result, directory, given):
         if "log-likelihoods" in given:
             self.check_likelihoods(call, result, directory)
-        if "shift" in given:
-            self.check_shifts(call, result, directory)
+        if "shift" in given or "each" in given:
+            self.check_sheet(call, result, directory)
             return
         if "metrics" in given:
             checks.demand(result.stdout, "no metrics are printed")
@@ -219,13 +219,15 @@ class Walk:
                 return
         checks.check_table(call, self.table(call, result, directory), result.stderr)
 
-    def check_shifts(self, call, result, directory):
+    def check_sheet(self, call, result, directory):
         text = result.stdout
         if call.output and call.output != "-":
             checks.demand(not text, "rows are printed, too")
             with open(os.path.join(directory, call.output)) as file:
                 text = file.read()
-        numbers = re.sub('"?(noise|impulse|blur|pixelate|contrast|brightness)"?', "0", text)
+        # What a row is of, a corruption or a path, comes first, and is no number.
+        numbers = re.sub(r'(?m)^(\{"\w+":)"[^"]*"|^(?!path,|shift,)[^{,][^,]*',
+                         lambda found: (found[1] or "") + "0", text)
         checks.check_table(call, checks.read_table(text=numbers), result.stderr)
 
     def success_calibrate(self, call, result, directory, given):
