@@ -89,6 +89,25 @@ static void print_number(const char *label, double value)
         printf("  %-16s%.10g\n", label, value);
 }
 
+/* The header's ess, or its weight decay, and the range of the Hessians' own where those differ. */
+static void print_scale(const char *label, const struct ivon_source *source, double header,
+                        size_t offset)
+{
+    double least = INFINITY, greatest = -INFINITY;
+    for (size_t i = 0; i < ivon_source_tensor_count(source); i++) {
+        const struct ivon_tensor *tensor = ivon_source_tensor(source, i);
+        if (tensor->part != IVON_HESSIAN)
+            continue;
+        double own = *(const double *)(const void *)((const char *)tensor + offset);
+        least = fmin(least, own);
+        greatest = fmax(greatest, own);
+    }
+    if (least < header || greatest > header)
+        printf("  %-16s%.10g, of tensors %.10g to %.10g\n", label, header, least, greatest);
+    else
+        print_number(label, header);
+}
+
 static void print_text(const char *label, const char *text)
 {
     if (!text)
@@ -190,8 +209,9 @@ static void print_header(const struct ivon_source *source, const struct ivon_str
             printf("  %-16s%s\n", ivon_part_name((enum ivon_part)part),
                    report_bytes((double)contents.bytes[part], bytes));
     print_structure(structure);
-    print_number("ess", header->ess);
-    print_number("weight decay", header->weight_decay);
+    print_scale("ess", source, header->ess, offsetof(struct ivon_tensor, ess));
+    print_scale("weight decay", source, header->weight_decay,
+                offsetof(struct ivon_tensor, weight_decay));
     print_number("step", header->step < 0 ? NAN : (double)header->step);
     print_number("n_train", header->n_train < 0 ? NAN : (double)header->n_train);
     print_number("decrement", header->decrement);

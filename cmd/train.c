@@ -26,6 +26,7 @@ enum {
     KEY_BETA3,
     KEY_BASIS_EVERY,
     KEY_MAX_FACTOR,
+    KEY_PARAM_GROUP,
     KEY_WEIGHT_DECAY,
     KEY_MC_SAMPLES,
     KEY_CLIP_RADIUS,
@@ -75,6 +76,8 @@ static const struct argp_option option_table[] = {
     {"max-factor", KEY_MAX_FACTOR, "N", 0, "EVON, SOAP: rows of the largest basis (default 1024)",
      2},
     {"weight-decay", KEY_WEIGHT_DECAY, "X", 0, "Default 0.0001; adamw, soap 0.01; sgd 0", 2},
+    {"param-group", KEY_PARAM_GROUP, "GLOB:lr=X,weight-decay=X,ess=X,h0=X", 0,
+     "Other settings for parameters of such names (repeatable; the first that matches counts)", 2},
     {"mc-samples", KEY_MC_SAMPLES, "N", 0, "IVON, EVON, BBB: weight samples of a step (default 1)",
      2},
     {"clip-radius", KEY_CLIP_RADIUS, "X", 0,
@@ -209,6 +212,7 @@ static void settle_options(struct given *given, struct argp_state *state)
     if (!isfinite(options->rate))
         argp_failure(state, EX_USAGE, 0, "no learning rate given: name it by --lr");
     check_betas(options, state);
+    param_groups_check(&given->command->groups, options->method, state);
     options->rescale = given->rescale ? given->rescaled : defaults.rescale;
     options->debias = given->debias ? given->debiased : defaults.debias;
 }
@@ -260,6 +264,8 @@ static void take_evaluation(struct train_command *command)
         options->selected = name_filter_selects;
         options->selected_context = &command->freeze;
     }
+    options->groups = command->groups.items;
+    options->group_count = command->groups.count;
 }
 
 static error_t train_parse_number(int key, char *argument, struct argp_state *state)
@@ -412,6 +418,9 @@ static error_t train_parse(int key, char *argument, struct argp_state *state)
     case KEY_FREEZE:
         name_filter_add(&command->freeze, argument, true);
         return 0;
+    case KEY_PARAM_GROUP:
+        param_groups_add(&command->groups, argument, state);
+        return 0;
     case KEY_AUGMENT:
         command->augment = argument;
         return 0;
@@ -455,6 +464,7 @@ void train_command_release(struct train_command *command)
     ivon_examples_close(command->test_examples);
     train_directory_close(command->written);
     name_filter_release(&command->freeze);
+    param_groups_release(&command->groups);
     evaluation_release(&command->evaluation);
     free(command->graph);
     free(command->provenance);

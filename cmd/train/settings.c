@@ -29,6 +29,7 @@ json_t *train_settings(const struct ivon_train_options *options, const char *aug
         (json_int_t)options->warmup, "seed", (json_int_t)options->seed, "debias",
         flag(options->debias), "batch", (json_int_t)options->batch, "accumulate",
         (json_int_t)options->accumulate, "augment", report_json_text(augment));
+    json_object_set_new(settings, "param-group", param_groups_json(options));
     if (options->method != IVON_METHOD_SGD)
         json_object_set_new(settings, "beta2", report_json_number(options->beta2));
     if (!traits->posterior) /* else it is in the checkpoint, and checked */

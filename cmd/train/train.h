@@ -1,5 +1,6 @@
-/* ivon-train: parsed by train.c, run by train/run.c; train/directory.c keeps what is written,
-   train/settings.c what it was trained with, and train/replay.c trains so again. */
+/* ivon-train: parsed by train.c and train/param_groups.c, run by train/run.c; train/directory.c
+   keeps what is written, train/settings.c what it was trained with, and train/replay.c trains so
+   again. */
 #ifndef CMD_TRAIN_TRAIN_H
 #define CMD_TRAIN_TRAIN_H
 
@@ -8,12 +9,19 @@
 #include "cmd/shared/evaluation.h"
 #include "cmd/shared/options.h"
 
+/* Those of --param-group, in the order in which they were given. */
+struct param_groups {
+    struct ivon_train_group *items; /* own their patterns */
+    size_t count;
+};
+
 struct train_command {
     struct common_options common;
     struct file_options files;
     struct evaluation_options evaluation;
     struct ivon_train_options options;
     struct name_filter freeze;
+    struct param_groups groups;
     const char *architecture, *from, *test, *directory;
     const char *augment; /* as it was given; null: not at all */
     bool resume, posterior_prior, no_sandbox;
@@ -52,6 +60,17 @@ json_t *train_settings(const struct ivon_train_options *options, const char *aug
    where it says it. */
 void train_settings_compare(const struct ivon_train_options *options, const char *augment,
                             struct ivon_source *resumed);
+
+/* Adds an argument of --param-group; ends the program where it is none. */
+void param_groups_add(struct param_groups *groups, const char *argument, struct argp_state *state);
+
+/* Ends the program where a group has what the method has not. */
+void param_groups_check(const struct param_groups *groups, enum ivon_method method,
+                        struct argp_state *state);
+void param_groups_release(struct param_groups *groups);
+
+/* The arguments of --param-group, for provenance; null: none. */
+json_t *param_groups_json(const struct ivon_train_options *options);
 
 /* The directory of a training: posterior-%08d.h5, log.csv, done. */
 struct train_directory;

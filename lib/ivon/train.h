@@ -91,6 +91,13 @@ enum ivon_augmentation {
 IVON_API int ivon_augmentation_parse(unsigned *augmentation, unsigned *crop, const char *text,
                                      struct ivon_error *error);
 
+/* Settings of the parameters whose names match a glob; NaN: those of the training. */
+struct ivon_train_group {
+    const char *pattern; /* as fnmatch(3) takes it, without flags */
+    double rate, weight_decay;
+    double ess, hessian_init; /* of methods with a posterior; else NaN */
+};
+
 struct ivon_train_options {
     size_t size; /* sizeof this struct: set by ivon_train_defaults() */
     enum ivon_method method;
@@ -137,6 +144,15 @@ struct ivon_train_options {
     uint64_t basis_every; /* steps between new bases, at least 1 */
     double basis_beta;    /* β₃, of the moments of gradients, whose eigenvectors they are */
     size_t max_factor;
+
+    /*
+     * Groups of parameters, each in the first that its name matches; those that match none have the
+     * settings above. A group without a parameter is an error. Ess and weight decay of a group are
+     * attributes of its Hessians in the checkpoint, whose header has those above. With a posterior
+     * as the prior all have one ess. Borrowed, until ivon_trainer_new has returned.
+     */
+    const struct ivon_train_group *groups;
+    size_t group_count;
 };
 
 /* The defaults of a method: those of the papers and, of AdamW and SGD, PyTorch's; 1 epoch of

@@ -373,6 +373,148 @@ static void the_state_is_a_checkpoint(void **unused)
     ivon_examples_close(examples);
 }
 
+static int begin_grouped(struct ivon_trainer **trainer, struct ivon_examples *examples,
+                         enum ivon_method method, const struct ivon_train_group *groups,
+                         size_t count, struct ivon_error *error)
+{
+    const struct ivon_train_start start = {.architecture = cases[0].architecture};
+    struct ivon_train_options options = ivon_train_defaults(method);
+    options.task = options_of(&cases[0]).task;
+    options.rate = 0.05;
+    options.weight_decay = 0.01;
+    options.hessian_init = 0.5;
+    options.batch = 12;
+    options.resources.threads = 1;
+    options.groups = groups;
+    options.group_count = count;
+    return ivon_trainer_new(trainer, &start, examples, "y", &options, error);
+}
+
+static void run_grouped(struct ivon_trainer *trainer, int steps)
+{
+    struct ivon_error error = {0};
+    for (int i = 0; i < steps; i++)
+        if (ivon_trainer_step(trainer, &error))
+            fail_msg("%s", error.message);
+    assert_int_equal(optimizer_place_means(trainer->optimizer, &error), 0);
+}
+
+/* The sum over parameters of how far means are from those of another training, of those whose
+   tensors' names end with a text or of the others. */
+static double apart(const struct ivon_trainer *a, const struct ivon_trainer *b, const char *end,
+                    bool with)
+{
+    double sum = 0;
+    for (size_t p = 0; p < a->network->parameter_count; p++) {
+        const struct ivon_tensor *tensor = trainer_parameter(a, p);
+        const float *left = optimizer_network_mean(a->optimizer, p);
+        const float *right = optimizer_network_mean(b->optimizer, p);
+        bool ends = strcmp(tensor->name + strlen(tensor->name) - strlen(end), end) == 0;
+        for (size_t i = 0; i < tensor->count && ends == with; i++)
+            sum += fabs((double)left[i] - (double)right[i]);
+    }
+    return sum;
+}
+
+/* Groups that say what is said of all change no bit; a rate of 0 moves no mean of the group, and
+   the other settings say something. */
+static void groups_have_settings_of_their_own(void **unused)
+{
+    (void)unused;
+    struct ivon_examples *examples = open_sample(&cases[0]);
+    struct ivon_error error = {0};
+    for (int m = IVON_METHOD_IVON; m <= IVON_METHOD_BBB; m++) {
+        enum ivon_method method = (enum ivon_method)m;
+        bool posterior = ivon_method_traits(method)->posterior;
+        double losses = EXAMPLES - IGNORED;
+        const struct ivon_train_group same[2] = {
+            {"*.bias", 0.05, 0.01, posterior ? losses : NAN, posterior ? 0.5 : NAN},
+            {"fc2*", NAN, 0.01, NAN, NAN}};
+        const struct ivon_train_group still = {"*.bias", 0, NAN, NAN, NAN};
+        const struct ivon_train_group other[3] = {{"*.bias", NAN, 0.5, NAN, NAN},
+                                                  {"*.bias", NAN, NAN, 7, NAN},
+                                                  {"*.bias", NAN, NAN, NAN, 0.25}};
+        struct ivon_trainer *plain = NULL, *grouped = NULL;
+        assert_int_equal(begin_grouped(&plain, examples, method, NULL, 0, &error), 0);
+        run_grouped(plain, 3);
+        assert_int_equal(begin_grouped(&grouped, examples, method, same, 2, &error), 0);
+        run_grouped(grouped, 3);
+        assert_true(apart(plain, grouped, "", true) == 0);
+        ivon_trainer_free(grouped);
+        for (size_t i = 0; i < (posterior ? 3 : 1); i++) {
+            assert_int_equal(begin_grouped(&grouped, examples, method, &other[i], 1, &error), 0);
+            run_grouped(grouped, 3);
+            assert_true(apart(plain, grouped, "", true) > 0);
+            ivon_trainer_free(grouped);
+        }
+        ivon_trainer_free(plain);
+        assert_int_equal(begin_grouped(&plain, examples, method, NULL, 0, &error), 0);
+        assert_int_equal(begin_grouped(&grouped, examples, method, &still, 1, &error), 0);
+        run_grouped(grouped, 3);
+        assert_true(apart(plain, grouped, "bias", true) == 0);
+        assert_true(apart(plain, grouped, "bias", false) > 0);
+        ivon_trainer_free(plain);
+        ivon_trainer_free(grouped);
+    }
+    ivon_examples_close(examples);
+}
+
+/* The first group counts that matches; one without a parameter is refused, and so are settings
+   that the method has not. */
+static void groups_are_found_by_names(void **unused)
+{
+    (void)unused;
+    struct ivon_examples *examples = open_sample(&cases[0]);
+    struct ivon_trainer *trainer = NULL;
+    struct ivon_error error = {0};
+    struct ivon_train_group groups[2] = {{"fc1.*", 1, 2, 3, 4}, {"*.bias", 5, NAN, 6, NAN}};
+    assert_int_equal(begin_grouped(&trainer, examples, IVON_METHOD_IVON, groups, 2, &error), 0);
+    for (size_t p = 0; p < trainer->network->parameter_count; p++) {
+        const struct optimizer_group *found = optimizer_group_of(trainer->optimizer, p);
+        const char *name = trainer_parameter(trainer, p)->name;
+        int group = !strncmp(name, "fc1.", 4) ? 1 : !strcmp(name, "fc2.bias") ? 2 : 0;
+        const double rates[] = {0.05, 1, 5}, decays[] = {0.01, 2, 0.01};
+        const double sizes[] = {EXAMPLES - IGNORED, 3, 6}, initials[] = {0.5, 4, 0.5};
+        assert_true(found->rate == rates[group] && found->weight_decay == decays[group]);
+        assert_true(found->ess == sizes[group] && found->hessian_init == initials[group]);
+    }
+    ivon_trainer_free(trainer);
+    const struct {
+        enum ivon_method method;
+        struct ivon_train_group first, second;
+        const char *message;
+    } wrong[] = {
+        {IVON_METHOD_IVON,
+         groups[0],
+         {"fc3*", 1, 1, 1, 1},
+         "group 'fc3*' matches no parameter that is trained"},
+        {IVON_METHOD_IVON,
+         groups[1],
+         {"fc2.b*", 1, 1, 1, 1},
+         "group 'fc2.b*': the groups before it have all parameters of such names, expected one "
+         "that is left"},
+        {IVON_METHOD_ADAMW,
+         groups[0],
+         {"*", 1, 1, NAN, NAN},
+         "group 'fc1.*' has an effective sample size, which adamw has not"},
+        {IVON_METHOD_SGD,
+         {"*s", 1, 1, NAN, NAN},
+         {"*", 1, 1, NAN, 1},
+         "group '*' has an initial Hessian, which sgd has not"},
+        {IVON_METHOD_EVON,
+         groups[0],
+         {"fc2.bias", NAN, NAN, -2, NAN},
+         "tensor 'fc2.bias': the effective sample size is -2, expected a finite number above 0"}};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        groups[0] = wrong[i].first;
+        groups[1] = wrong[i].second;
+        assert_int_equal(begin_grouped(&trainer, examples, wrong[i].method, groups, 2, &error),
+                         IVON_ERROR_ARGUMENT);
+        assert_string_equal(error.message, wrong[i].message);
+    }
+    ivon_examples_close(examples);
+}
+
 /* What no enumeration has is refused, and so is a Gaussian likelihood of unknown noise. */
 static void options_are_checked(void **unused)
 {
@@ -418,6 +560,8 @@ int main(void)
                                        cmocka_unit_test(epochs),
                                        cmocka_unit_test(images),
                                        cmocka_unit_test(the_state_is_a_checkpoint),
+                                       cmocka_unit_test(groups_have_settings_of_their_own),
+                                       cmocka_unit_test(groups_are_found_by_names),
                                        cmocka_unit_test(options_are_checked),
                                        cmocka_unit_test(methods)};
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -641,6 +641,16 @@ def hessian_estimate(call):
     return ["--hessian=" + call.some("price", "gradsq")]
 
 
+def param_group(call):
+    """Of all names mostly, as which there are depends on the network."""
+    keys = [f"lr={call.some(0, 0.01, 0.1)}", f"weight-decay={call.some(0, 0.1)}"]
+    keys += [f"ess={call.some(14, 1e6)}", f"h0={call.some(0.1, 1)}"] * call.chance(0.5)
+    chosen = [key for key in keys if call.chance(0.5)] or keys[:1]
+    if call.chance(0.05):
+        chosen, call.bad = call.some(["x"], ["lr"], ["lr=x"], ["rate=1"], ["lr=-1"]), True
+    return [f"--param-group={call.some('*', '*', '*e*', '*bias', 'nothing')}:{','.join(chosen)}"]
+
+
 def structure(call):
     names = ["diagonal", "kronecker", "lowrank", "lowrank:kronecker", "lowrank:diagonal"]
     if call.chance(0.1):
@@ -864,7 +874,7 @@ RULES = {
         "freeze": rarely(pattern, 0.5), "seed": DRAWS["seed"],
         "optimizer": values("ivon", "evon", "bbb", "adamw", "soap", "sgd", edge=0.02),
         "beta3": rarely(values(0, 0.9, 0.99, 1)), "basis-every": rarely(values(1, 2, 10)),
-        "max-factor": rarely(values(0, 1, 3, 1024)),
+        "max-factor": rarely(values(0, 1, 3, 1024)), "param-group": rarely(param_group, 0.3),
         "lr": None, "ess": values(1, 14, 1e6), "h0": values(0.01, 0.1, 1, 10),
         "beta1": values(0, 0.5, 0.9, 1),
         "beta2": values(0.5, 0.99, 0.99999, 1), "weight-decay": values(0, 1e-4, 0.1, 1),

@@ -269,6 +269,11 @@ int optimizer_set_prior(struct optimizer *optimizer, size_t index, const float *
     return 0;
 }
 
+const struct optimizer_group *optimizer_group_of(const struct optimizer *optimizer, size_t tensor)
+{
+    return optimizer->tensors[tensor].group;
+}
+
 uint64_t optimizer_steps(const struct optimizer *optimizer)
 {
     return optimizer->steps;

@@ -133,6 +133,9 @@ const float *optimizer_parameter(const struct optimizer *optimizer, size_t tenso
 int optimizer_set_prior(struct optimizer *optimizer, size_t tensor, const float *prior_mean,
                         const float *prior_decay, const float *pull, struct ivon_error *error);
 
+/* The settings by which a tensor is updated; borrowed. */
+const struct optimizer_group *optimizer_group_of(const struct optimizer *optimizer, size_t tensor);
+
 /* The number of completed steps, for debiasing and noise. */
 uint64_t optimizer_steps(const struct optimizer *optimizer);
 

@@ -108,6 +108,13 @@ int prior_take(struct ivon_trainer *trainer, struct ivon_source *source, struct 
     int code = means && wanted && diagonal ? 0 : ivon_error_memory(error);
     if (!code && trainer->options.method != IVON_METHOD_IVON)
         code = ivon_error_set(error, IVON_ERROR_ARGUMENT, "only IVON takes a posterior as a prior");
+    for (size_t i = 0; i < trainer->network->parameter_count && !code; i++)
+        if (optimizer_group_of(trainer->optimizer, i)->ess != trainer->ess)
+            code = ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                                  "tensor '%s' has an ess of %g, expected that of all, %g, with a "
+                                  "posterior as the prior",
+                                  trainer_parameter(trainer, i)->name,
+                                  optimizer_group_of(trainer->optimizer, i)->ess, trainer->ess);
     if (!code)
         code = prior_match(trainer, source, means, wanted, error);
     if (!code)

@@ -1,9 +1,9 @@
 /*
  * The inside of a trainer: set up by trainer.c, with what it begins with from trainer/start.c and
- * the data from trainer/data.c, a posterior as the prior from trainer/prior.c, the bases of its
- * matrices from trainer/bases.c; gradients by trainer/lanes.c, steps by trainer/step.c, the state,
- * which trainer/state.c lists, as a checkpoint by trainer/source.c, and back by trainer/resume.c,
- * losses on other data by trainer/test.c.
+ * the data from trainer/data.c, a posterior as the prior from trainer/prior.c, the groups of its
+ * parameters from trainer/groups.c, the bases of its matrices from trainer/bases.c; gradients by
+ * trainer/lanes.c, steps by trainer/step.c, the state, which trainer/state.c lists, as a checkpoint
+ * by trainer/source.c, and back by trainer/resume.c, losses on other data by trainer/test.c.
  */
 #ifndef TRAIN_TRAINER_PRIVATE_H
 #define TRAIN_TRAINER_PRIVATE_H
@@ -142,6 +142,12 @@ int prior_take(struct ivon_trainer *trainer, struct ivon_source *source, struct 
 /* Finds the pull at the mean, where the optimizer does not. */
 int prior_pull(struct ivon_trainer *trainer, struct ivon_error *error);
 void prior_release(struct training_prior *prior);
+
+/* Makes the optimizer's groups, to be freed, and puts the tensors, by the names of parameters, into
+   them. */
+int groups_make(const struct ivon_trainer *trainer, enum optimizer_method method,
+                struct optimizer_group **groups, struct optimizer_tensor *tensors,
+                struct ivon_error *error);
 
 /* Finds which parameters have bases; what the optimizer is to know of a parameter. */
 int bases_choose(struct ivon_trainer *trainer, struct ivon_error *error);

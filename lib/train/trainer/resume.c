@@ -91,13 +91,31 @@ static int resume_arrays(const struct ivon_trainer *trainer, struct ivon_source 
     return code;
 }
 
+/* Fails where a parameter's Hessian is of another ess or weight decay than its group's. */
+static int resume_check_group(const struct ivon_trainer *trainer, const struct ivon_source *source,
+                              size_t i, struct ivon_error *error)
+{
+    const struct optimizer_group *group = optimizer_group_of(trainer->optimizer, i);
+    const char *name = trainer_parameter(trainer, i)->name;
+    ptrdiff_t at = ivon_source_find(source, IVON_HESSIAN, name);
+    const struct ivon_tensor *found = at < 0 ? NULL : ivon_source_tensor(source, (size_t)at);
+    if (!found || !ivon_method_traits(trainer->options.method)->posterior ||
+        (found->ess == group->ess && found->weight_decay == group->weight_decay))
+        return 0;
+    return ivon_error_set(error, IVON_ERROR_DATA,
+                          "%s: tensor '%s' was trained with ess %g and weight decay %g, expected "
+                          "%g and %g",
+                          ivon_source_path(source), name, found->ess, found->weight_decay,
+                          group->ess, group->weight_decay);
+}
+
 static int resume_hessian(const struct ivon_trainer *trainer, struct ivon_source *source, size_t i,
                           struct ivon_error *error)
 {
     const struct parameter_bases *bases = trainer_bases(trainer, i);
     const struct ivon_tensor tensor = trainer_state_hessian(trainer, i);
     bool turned = bases && bases->transposed;
-    int code = resume_read(source, &tensor, trainer->options.weight_decay,
+    int code = resume_read(source, &tensor, tensor.weight_decay,
                            turned ? bases->hessian : optimizer_hessian(trainer->optimizer, i),
                            error);
     if (!code && turned)
@@ -122,7 +140,9 @@ int trainer_resume(struct ivon_trainer *trainer, struct ivon_source *source,
 {
     int code = resume_check_header(trainer, source, error);
     for (size_t i = 0; i < trainer->network->parameter_count && !code; i++) {
-        code = resume_arrays(trainer, source, i, error);
+        code = resume_check_group(trainer, source, i, error);
+        if (!code)
+            code = resume_arrays(trainer, source, i, error);
         if (!code)
             code = resume_basis(trainer, source, i, true, error);
         if (!code)

@@ -71,12 +71,13 @@ struct ivon_tensor trainer_state_tensor(const struct state_array *array,
 struct ivon_tensor trainer_state_hessian(const struct ivon_trainer *trainer, size_t parameter)
 {
     const struct parameter_bases *bases = trainer_bases(trainer, parameter);
+    const struct optimizer_group *group = optimizer_group_of(trainer->optimizer, parameter);
     struct ivon_tensor tensor = *trainer_parameter(trainer, parameter);
     if (bases)
         tensor = trainer_state_matrix(tensor.name, IVON_HESSIAN, bases->outputs, bases->inputs);
     tensor.part = IVON_HESSIAN;
-    tensor.ess = trainer->ess;
-    tensor.weight_decay = trainer->options.weight_decay;
+    tensor.ess = group->ess;
+    tensor.weight_decay = group->weight_decay;
     return tensor;
 }
 

@@ -212,25 +212,21 @@ static int make_optimizer(struct ivon_trainer *trainer, struct ivon_error *error
                                         .basis_every = (unsigned)options->basis_every,
                                         .basis_beta = options->basis_beta,
                                         .thread_pool = trainer->pool};
-    struct optimizer_group group = optimizer_group_defaults(general.method);
+    struct optimizer_group *groups = NULL;
     struct optimizer_tensor *tensors = calloc(count + 1, sizeof *tensors);
     if (!tensors)
         return ivon_error_memory(error);
-    group.rate = options->rate;
-    group.weight_decay = options->weight_decay;
-    group.beta1 = options->beta1;
-    group.beta2 = options->beta2;
-    group.debias = options->debias;
-    group.ess = trainer->ess;
-    group.hessian_init = options->hessian_init;
-    group.rescale = options->rescale;
-    group.clip = options->clip_radius;
     for (size_t i = 0; i < count; i++) {
         const struct ivon_tensor *tensor = trainer_parameter(trainer, i);
         tensors[i] = bases_tensor(trainer, i);
         trainer->parameter_elements += tensor->count;
     }
-    int code = optimizer_new(&trainer->optimizer, &general, &group, 1, tensors, count, error);
+    int code = groups_make(trainer, general.method, &groups, tensors, error);
+    if (!code)
+        code = optimizer_new(&trainer->optimizer, &general, groups, options->group_count + 1,
+                             tensors, count, error);
+    trainer->options.groups = NULL; /* which are borrowed no longer */
+    free(groups);
     free(tensors);
     return code;
 }

@@ -1,0 +1,117 @@
+bats_require_minimum_version 1.5.0
+load common
+
+# Three Gaussian clouds in the plane.
+setup_file() {
+  cd "$BATS_FILE_TMPDIR"
+  /usr/bin/python3 - <<'PYTHON'
+import h5py, numpy as np
+r = np.random.default_rng(1)
+with h5py.File("data.h5", "w") as f:
+    y = r.integers(0, 3, 300)
+    f["x"] = (np.array([[2, 0], [-1, 1.7], [-1, -1.7]])[y] + 0.7 * r.standard_normal((300, 2))).astype("f4")
+    f["y"] = y
+PYTHON
+}
+
+common=(--no-provenance -q --lr=0.2 --h0=0.1 --beta2=0.99)
+mlp() { ivon-train "${common[@]}" --arch=mlp:2,16,3 --batch=20 --data="$BATS_FILE_TMPDIR/data.h5" "$@"; }
+same() { for file in "$1"/*; do cmp "$file" "$2/${file##*/}" || return 1; done; [ "$(ls "$1")" = "$(ls "$2")" ]; }
+refused() { # STATUS MESSAGE OPTION...
+  run "-$1" mlp "${@:3}" --steps=3 -o no
+  [ "$output" = "ivon-train: $2" ] || { echo "$output"; return 1; }
+  [ ! -e no ]
+}
+
+# resumes OPTION...: a training in $PWD/whole is the same with three threads, and where its last checkpoint was lost.
+resumes() {
+  mlp --steps=31 --save-every=20 -o whole -j1 "$@"
+  mlp --steps=31 --save-every=20 -o again -j3 "$@"
+  same whole again
+  rm again/done again/posterior-00000031.h5
+  mlp --steps=31 --save-every=20 -o again -j2 --resume "$@"
+  same whole again
+  rm -r again
+}
+
+@test "groups of parameters have settings of their own, which the checkpoint has" {
+  data=$BATS_FILE_TMPDIR/data.h5 last=whole/posterior-00000031.h5
+  groups=(--param-group='*.bias:lr=0,weight-decay=0' --param-group='fc2.*:ess=900,h0=0.3,weight-decay=1e-3')
+  for method in ivon evon bbb; do
+    common=(--no-provenance -q --lr=0.05 --h0=0.1 --optimizer=$method)
+    rm -rf whole && resumes "${groups[@]}"
+    $python - $last <<'PYTHON'
+import sys, h5py
+f = h5py.File(sys.argv[1])
+scale = {n: (h.attrs.get("ess", f.attrs["ess"]), h.attrs.get("weight_decay", f.attrs["weight_decay"])) for n, h in f["hessian"].items()}
+assert scale == {"fc1.weight": (300, 1e-4), "fc1.bias": (300, 0), "fc2.weight": (900, 1e-3), "fc2.bias": (300, 0)}, scale
+PYTHON
+    ivon-info $last > info
+    grep -qx '  ess             300, of tensors 300 to 900' info
+    grep -qx '  weight decay    0.0001, of tensors 0 to 0.001' info
+  done
+  rm whole/done whole/posterior-00000031.h5
+  run -65 mlp --steps=31 "${groups[0]}" -o whole --resume
+  [ "$output" = "ivon-train: whole/posterior-00000020.h5: tensor 'fc2.weight' was trained with ess 900 and weight decay 0.001, expected 300 and 0.0001" ]
+  common=(-q --lr=0.02 --optimizer=adamw)
+  rm -r whole && resumes --no-provenance --param-group='*.bias:weight-decay=0' --param-group='fc1*:lr=0.1'
+  rm -r whole && mlp --steps=2 -o whole --param-group='*.bias:weight-decay=0' --param-group='fc1.*:lr=0.1,weight-decay=0.5'
+  common=(--lr=0.02 --optimizer=adamw)
+  run -0 mlp --steps=4 -o whole --resume
+  [ "$output" = 'ivon-train: warning: whole/posterior-00000002.h5: --param-group was *.bias:weight-decay=0 fc1.*:lr=0.1,weight-decay=0.5 and is none: this goes on, but not as one training would have' ]
+}
+
+@test "a removal is of one example, whatever the ess of its tensors" {
+  data=$BATS_FILE_TMPDIR/data.h5 own=run/posterior-00000031.h5
+  mlp --steps=31 --save-every=0 -o run --param-group='fc2.*:ess=900' --param-group='fc1.bias:ess=20'
+  # The same h and weight decay with one ess: what 1 / (N (h + weight decay)) is of.
+  $python - $own <<'PYTHON'
+import sys, h5py
+f = h5py.File(sys.argv[1])
+assert f["hessian/fc1.bias"].attrs["ess"] == 20
+with h5py.File("one.h5", "w") as g:
+    for part in f:
+        f.copy(part, g)
+    g.attrs.update(f.attrs)
+    for h in g["hessian"].values():
+        h.attrs.pop("ess", None)
+PYTHON
+  for posterior in $own one.h5; do
+    ivon-sensitivity -q $posterior --data="$data" --score=deviation,self-influence,loo-loss
+    ivon-influence -q $posterior --data="$data" --queries="$data" --rows=0-3 --top=2
+    ivon-predict-gen -q $posterior --data="$data" | cut -d, -f1-6
+  done > both
+  lines=$(($(wc -l < both) / 2))
+  cmp <(head -n $lines both) <(tail -n $lines both)
+  # A merge has the precisions of both, by each tensor's own ess.
+  ivon-merge -q $own one.h5 --method=hessian -o merged.h5
+  $python - $own <<'PYTHON'
+import sys, h5py, numpy as np
+a, b, m = h5py.File(sys.argv[1]), h5py.File("one.h5"), h5py.File("merged.h5")
+def precision(f, n):
+    h = f["hessian/" + n]
+    own = {**f.attrs, **h.attrs}
+    return own["ess"] * (h[()].astype(float) + own["weight_decay"])
+for n in a["hessian"]:
+    assert np.abs(precision(m, n) / (precision(a, n) + precision(b, n)) - 1).max() < 1e-5, n
+PYTHON
+}
+
+@test "groups that make no sense are refused" {
+  form="expected GLOB:KEY=X,... with each of the keys lr, weight-decay, ess and h0 at most once"
+  for group in '*' ':lr=1' 'a:' 'a:lr' 'a:rate=1' 'a:lr=1,lr=2' 'a:ess=1:lr'; do
+    refused 64 "--param-group: '$group', $form" --param-group="$group"
+  done
+  refused 64 "--param-group: 'x', expected a finite number" --param-group='*:lr=x'
+  refused 64 "--param-group: '0', expected a positive number" --param-group='*:ess=0'
+  refused 64 "--param-group: 'h0=-1', expected a number that is not negative" --param-group='*:h0=-1'
+  refused 64 "group 'fc3*' matches no parameter that is trained" --param-group='fc3*:lr=1'
+  refused 64 "group 'fc1.bias' matches no parameter that is trained" --param-group='fc1.bias:lr=1' --freeze='*bias'
+  refused 64 "group '*s': the groups before it have all parameters of such names, expected one that is left" \
+    --param-group='*:lr=1' --param-group='*s:lr=2'
+  mlp --steps=3 -o run
+  refused 64 "tensor 'fc1.bias' has an ess of 7, expected that of all, 300, with a posterior as the prior" \
+    --from=run/posterior-00000003.h5 --prior=posterior --param-group='*bias:ess=7'
+  common=(-q --lr=0.1)
+  refused 64 "--param-group: ess is not for --optimizer=sgd" --param-group='*:lr=1,ess=3' --optimizer=sgd
+}
