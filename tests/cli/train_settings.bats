@@ -83,6 +83,8 @@ PYTHON
   done > both
   lines=$(($(wc -l < both) / 2))
   cmp <(head -n $lines both) <(tail -n $lines both)
+  run -65 ivon-fit $own --data="$data" --structure=lowrank:posterior --rank=2 -o fitted.h5
+  [ "$output" = "ivon-fit: $own: Hessian of 'fc1.bias' has an ess of 20, expected that of all, 300" ]
   # A merge has the precisions of both, by each tensor's own ess.
   ivon-merge -q $own one.h5 --method=hessian -o merged.h5
   $python - $own <<'PYTHON'

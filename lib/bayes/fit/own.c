@@ -8,7 +8,8 @@
 #include "core/error.h"
 #include "net/derivative/metric.h"
 
-/* h of a parameter as the source has it, and its weight decay. */
+/* h of a parameter as the source has it, and its weight decay. The curvature of the data counts by
+   one ess. */
 static int load_hessian(const struct ivon_fit *fit, size_t parameter, float *h,
                         struct ivon_error *error)
 {
@@ -21,6 +22,10 @@ static int load_hessian(const struct ivon_fit *fit, size_t parameter, float *h,
                               ivon_source_path(source), mean->name);
     const struct ivon_tensor *hessian = ivon_source_tensor(source, (size_t)index);
     int code = posterior_check_hessian(source, mean, hessian, true, error);
+    if (!code && hessian->ess != fit->ess)
+        code = ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: Hessian of '%s' has an ess of %g, expected that of all, %g",
+                              ivon_source_path(source), mean->name, hessian->ess, fit->ess);
     fit->decays[parameter] = hessian->weight_decay;
     if (!code) /* for what it checks: h + δ is above 0 */
         code = posterior_inverse_precision(source, (size_t)index, 1, 0, mean->count, h, error);
