@@ -31,6 +31,7 @@ enum {
     KEY_MC_SAMPLES,
     KEY_CLIP_RADIUS,
     KEY_HESSIAN,
+    KEY_HESS_EVERY,
     KEY_RESCALE,
     KEY_NO_RESCALE,
     KEY_DEBIAS,
@@ -83,6 +84,8 @@ static const struct argp_option option_table[] = {
     {"clip-radius", KEY_CLIP_RADIUS, "X", 0,
      "IVON, EVON: bound of an element's step before the rate", 2},
     {"hessian", KEY_HESSIAN, "price|gradsq", 0, "IVON, EVON: its estimate (default price)", 2},
+    {"hess-every", KEY_HESS_EVERY, "N", 0, "IVON, EVON: estimate it in every Nth step (default 1)",
+     2},
     {"rescale-lr", KEY_RESCALE, NULL, 0,
      "IVON, EVON: multiply the rate by h0 + weight decay (default)", 2},
     {"no-rescale-lr", KEY_NO_RESCALE, NULL, 0, "IVON, EVON: don't", 2},
@@ -151,7 +154,7 @@ struct given {
     struct train_command *command;
     double numbers[NUMBERS];
     bool number[NUMBERS];
-    bool hessian, samples, rescale, debias, init, basis_every, max_factor;
+    bool hessian, hess_every, samples, rescale, debias, init, basis_every, max_factor;
     bool rescaled, debiased;
 };
 
@@ -169,6 +172,7 @@ static const char *find_foreign_option(const struct given *given)
         const char *name;
         int methods;
     } others[] = {{given->hessian, "--hessian", WITH_HESSIAN},
+                  {given->hess_every, "--hess-every", WITH_HESSIAN},
                   {given->samples, "--mc-samples", WITH_POSTERIOR},
                   {given->rescale, "--rescale-lr", WITH_HESSIAN},
                   {given->command->posterior_prior, "--prior", IVON},
@@ -290,6 +294,10 @@ static error_t train_parse_number(int key, char *argument, struct argp_state *st
     case KEY_MC_SAMPLES:
         options->samples = (unsigned)option_whole(state, "--mc-samples", argument, 1, 1 << 16);
         given->samples = true;
+        return 0;
+    case KEY_HESS_EVERY:
+        options->hessian_every = option_whole(state, "--hess-every", argument, 1, INT64_MAX);
+        given->hess_every = true;
         return 0;
     case KEY_BASIS_EVERY:
         options->basis_every = option_whole(state, "--basis-every", argument, 1, UINT32_MAX);

@@ -113,7 +113,8 @@ static void print_notes(const struct train_command *command, const char *resumed
     const struct ivon_train_options *options = &command->options;
     struct ivon_train_state state = ivon_trainer_state(command->trainer);
     const struct ivon_unbound *unbound = &state.unbound;
-    double kept = pow(options->beta2, (double)state.steps * options->samples);
+    double estimates = ceil((double)state.steps / (double)options->hessian_every);
+    double kept = pow(options->beta2, estimates * options->samples);
     char count[32];
     if (command->common.quiet)
         return;

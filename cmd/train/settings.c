@@ -48,6 +48,7 @@ json_t *train_settings(const struct ivon_train_options *options, const char *aug
         return settings;
     json_object_set_new(settings, "clip-radius", clip_json(options->clip_radius));
     json_object_set_new(settings, "hessian", json_string(price ? "price" : "gradsq"));
+    json_object_set_new(settings, "hess-every", json_integer((json_int_t)options->hessian_every));
     json_object_set_new(settings, "rescale-lr", json_string(flag(options->rescale)));
     return settings;
 }

@@ -153,6 +153,10 @@ struct ivon_train_options {
      */
     const struct ivon_train_group *groups;
     size_t group_count;
+
+    /* IVON, EVON: the first step and each that is a multiple of so many steps behind it estimate
+       the Hessian, which stays as it is in those between. Weights are drawn in all. At least 1. */
+    uint64_t hessian_every;
 };
 
 /* The defaults of a method: those of the papers and, of AdamW and SGD, PyTorch's; 1 epoch of

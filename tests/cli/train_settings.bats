@@ -117,3 +117,22 @@ PYTHON
   common=(-q --lr=0.1)
   refused 64 "--param-group: ess is not for --optimizer=sgd" --param-group='*:lr=1,ess=3' --optimizer=sgd
 }
+
+@test "the Hessian is estimated in every Nth step" {
+  mlp --steps=21 --save-every=1 --hess-every=10 -o run
+  mlp --steps=1 -o one
+  cmp one/posterior-00000001.h5 run/posterior-00000001.h5
+  $python - <<'PYTHON'
+import h5py, numpy as np
+h = [h5py.File(f"run/posterior-{step:08d}.h5")["hessian/fc1.weight"][()] for step in range(1, 22)]
+changed = [i + 1 for i in range(1, 21) if (h[i] != h[i - 1]).any()]
+assert changed == [11, 21] and (h[0] != np.float32(0.1)).any(), changed
+PYTHON
+  resumes --hess-every=7
+  common+=(--optimizer=evon)
+  rm -r whole && resumes --hess-every=7 --mc-samples=2
+  common=(-q --lr=0.02)
+  for method in bbb adamw sgd soap; do
+    refused 64 "--hess-every is not for --optimizer=$method" --hess-every=2 --optimizer=$method
+  done
+}

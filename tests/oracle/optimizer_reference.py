@@ -37,7 +37,7 @@ def clipped(gradients, bound):
     return [g * min(1, bound / norm) for g in gradients]
 
 
-def ivon(squared=False, samples=1, prior=False, norm_clip=np.inf):
+def ivon(squared=False, samples=1, prior=False, norm_clip=np.inf, every=1):
     mean = [np.zeros(COUNT) for _ in NAMES]
     momentum = [np.zeros(COUNT) for _ in NAMES]
     decay = [np.full(COUNT, group["decay"]) for group in GROUPS]
@@ -61,8 +61,9 @@ def ivon(squared=False, samples=1, prior=False, norm_clip=np.inf):
         for t, group in enumerate(GROUPS):
             b1, b2, h = group["beta1"], group["beta2"], hessian[t]
             momentum[t] = b1 * momentum[t] + (1 - b1) * mean_gradient[t]
-            hessian[t] = (b2 * h + (1 - b2) * mean_hessian[t]
-                          + 0.5 * (1 - b2) ** 2 * (h - mean_hessian[t]) ** 2 / (h + decay[t]))
+            if step % every == 0:
+                hessian[t] = (b2 * h + (1 - b2) * mean_hessian[t]
+                              + 0.5 * (1 - b2) ** 2 * (h - mean_hessian[t]) ** 2 / (h + decay[t]))
             debiased = momentum[t] / (1 - b1 ** (step + 1)) if group["debias"] else momentum[t]
             move = (debiased + decay[t] * (mean[t] - toward[t])) / (hessian[t] + decay[t])
             # By the decay of the group: what is rescaled is the step of a fresh start to zero.
@@ -195,7 +196,7 @@ class Bases:
         return second
 
 
-def evon(samples=1, norm_clip=np.inf):
+def evon(samples=1, norm_clip=np.inf, every=1):
     shapes = list(zip(ROWS, COLUMNS))
     bases = [Bases(*shapes[0], ["left", "right"]), Bases(*shapes[1], ["right"])]
     mean = [np.zeros(shape) for shape in shapes]
@@ -221,8 +222,9 @@ def evon(samples=1, norm_clip=np.inf):
         for t, group in enumerate(GROUPS):
             b1, b2, decay, h = group["beta1"], group["beta2"], group["decay"], hessian[t]
             momentum[t] = b1 * momentum[t] + (1 - b1) * mean_gradient[t]
-            hessian[t] = (b2 * h + (1 - b2) * mean_hessian[t]
-                          + 0.5 * (1 - b2) ** 2 * (h - mean_hessian[t]) ** 2 / (h + decay))
+            if step % every == 0:
+                hessian[t] = (b2 * h + (1 - b2) * mean_hessian[t]
+                              + 0.5 * (1 - b2) ** 2 * (h - mean_hessian[t]) ** 2 / (h + decay))
             debiased = momentum[t] / (1 - b1 ** (step + 1)) if group["debias"] else momentum[t]
             move = bases[t].into(debiased + decay * mean[t]) / (hessian[t] + decay)
             rate = group["rate"] * (group["init"] + decay if group["rescale"] else 1)
@@ -275,13 +277,14 @@ def bases():
     print("/* Made by tests/oracle/optimizer_reference.py (numpy): for each case and tensor mean,\n"
           "   Hessian or second moment, momentum, bases, and the moments that these follow; all but the mean\n"
           "   and the last in the bases. */")
-    show({"evon": evon(), "evon samples": evon(samples=3, norm_clip=0.5), "soap": soap()})
+    show({"evon": evon(), "evon samples": evon(samples=3, norm_clip=0.5), "evon every": evon(every=3),
+          "soap": soap()})
 
 
 def main():
     print("/* Made by tests/oracle/optimizer_reference.py (numpy): for each case and tensor mean,\n"
           "   Hessian or second moment, momentum. */")
-    show({"price": ivon(), "squared": ivon(squared=True), "samples": ivon(samples=3),
+    show({"price": ivon(), "squared": ivon(squared=True), "samples": ivon(samples=3), "every": ivon(every=4), "prior every": ivon(prior=True, samples=2, every=4),
           "squared samples": ivon(squared=True, samples=2),
           "prior": ivon(prior=True), "norm clip": ivon(norm_clip=0.5), "adamw": adamw(),
           "sgd": sgd(), "backprop": backprop(), "backprop samples": backprop(samples=3)})

@@ -173,6 +173,9 @@ static void evon_follows_its_formulas(void **state)
     options = options_of(3);
     options.norm_clip = 0.5;
     check("evon samples", make(&options, ivon_groups, tensors), 3);
+    options = options_of(1);
+    options.hessian_every = 3;
+    check("evon every", make(&options, ivon_groups, tensors), 1);
 }
 
 static void soap_follows_its_formulas(void **state)

@@ -108,6 +108,14 @@ static void check(const char *name, struct optimizer *optimizer, unsigned sample
     optimizer_free(optimizer);
 }
 
+static void prior_of(float *mean, float *decay)
+{
+    for (size_t i = 0; i < COUNT; i++) {
+        mean[i] = 0.5F + (float)i / 20;
+        decay[i] = 0.25F + (float)i / 100;
+    }
+}
+
 static void ivon_follows_algorithm_1(void **state)
 {
     (void)state;
@@ -115,6 +123,20 @@ static void ivon_follows_algorithm_1(void **state)
     check("price", make(&options, ivon_groups), 1);
     options.estimator = OPTIMIZER_SQUARED;
     check("squared", make(&options, ivon_groups), 1);
+}
+
+static void the_hessian_stays_between_its_estimates(void **state)
+{
+    (void)state;
+    struct optimizer_options options = ivon_options();
+    float mean[COUNT], decay[COUNT];
+    options.hessian_every = 4;
+    check("every", make(&options, ivon_groups), 1);
+    options.samples = 2;
+    struct optimizer *optimizer = make(&options, ivon_groups);
+    prior_of(mean, decay);
+    assert_int_equal(optimizer_set_prior(optimizer, 1, mean, decay, NULL, NULL), 0);
+    check("prior every", optimizer, 2);
 }
 
 static void samples_of_a_step_are_averaged(void **state)
@@ -134,10 +156,7 @@ static void a_posterior_can_be_the_prior(void **state)
     struct optimizer_options options = ivon_options();
     struct optimizer *optimizer = make(&options, ivon_groups);
     float mean[COUNT], decay[COUNT];
-    for (size_t i = 0; i < COUNT; i++) {
-        mean[i] = 0.5F + (float)i / 20;
-        decay[i] = 0.25F + (float)i / 100;
-    }
+    prior_of(mean, decay);
     assert_int_equal(optimizer_set_prior(optimizer, 1, mean, decay, NULL, NULL), 0);
     check("prior", optimizer, 1);
     struct ivon_error error = {0};
@@ -557,6 +576,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ivon_follows_algorithm_1),
         cmocka_unit_test(samples_of_a_step_are_averaged),
+        cmocka_unit_test(the_hessian_stays_between_its_estimates),
         cmocka_unit_test(a_posterior_can_be_the_prior),
         cmocka_unit_test(norms_are_clipped),
         cmocka_unit_test(adamw_and_sgd_follow_their_formulas),

@@ -46,11 +46,12 @@ enum optimizer_estimator { OPTIMIZER_PRICE, OPTIMIZER_SQUARED };
 struct optimizer_options {
     enum optimizer_method method;
     enum optimizer_estimator estimator;
-    unsigned samples;     /* of a step, whose means are taken; 1 unless weights are drawn */
-    uint64_t seed;        /* of the noise */
-    double norm_clip;     /* the largest norm of a sample's ĝ over all tensors; INFINITY: any */
-    unsigned basis_every; /* steps between new bases; 0: they stay what they are */
-    double basis_beta;    /* β₃, of their moments */
+    uint64_t hessian_every; /* IVON: steps 1, 1 + this, … change the Hessian; 0: all do */
+    unsigned samples;       /* of a step, whose means are taken; 1 unless weights are drawn */
+    uint64_t seed;          /* of the noise */
+    double norm_clip;       /* the largest norm of a sample's ĝ over all tensors; INFINITY: any */
+    unsigned basis_every;   /* steps between new bases; 0: they stay what they are */
+    double basis_beta;      /* β₃, of their moments */
     struct thread_pool *thread_pool; /* for the passes, borrowed; null: the calling thread */
 };
 

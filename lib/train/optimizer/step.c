@@ -42,6 +42,7 @@ static struct update_ivon_factors ivon_factors(const struct pass *pass,
                                                const struct optimizer_group *group)
 {
     const struct optimizer *optimizer = pass->optimizer;
+    uint64_t every = optimizer->options.hessian_every;
     double scale = group->rescale ? group->hessian_init + group->weight_decay : 1;
     return (struct update_ivon_factors){
         .weight_decay = group->weight_decay,
@@ -53,7 +54,8 @@ static struct update_ivon_factors ivon_factors(const struct pass *pass,
         .debias = (float)debias_factor(group, group->beta1, optimizer->steps + 1),
         .rate = (float)(pass->factor * group->rate * scale),
         .clip = (float)group->clip,
-        .squared = optimizer->options.estimator == OPTIMIZER_SQUARED};
+        .squared = optimizer->options.estimator == OPTIMIZER_SQUARED,
+        .keep = every && optimizer->steps % every != 0};
 }
 
 /* The last gradient of a step: updates each piece, and perturbs it for the next step. */

@@ -3,6 +3,7 @@
 #include <float.h>
 #include <math.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "core/dispatch.h"
 #include "core/vector_math.h"
@@ -215,12 +216,14 @@ static void update_tile(const struct update_ivon *arrays, const struct update_iv
     bool common = !prior && !factors->squared && !arrays->gradient_sum;
     const float *gradient = common ? arrays->gradient : tile.gradient;
     float factor = common ? factors->gradient : 1;
-    unsigned uncertain, unchanged;
+    unsigned uncertain = 0, unchanged;
     if (!common)
         estimate(&tile, arrays, factors, decay, count);
     if (prior)
         apply_prior(&tile, arrays, factors->weight_decay, count);
-    if (common)
+    if (factors->keep)
+        memcpy(tile.new_hessian, arrays->hessian, count * sizeof *tile.new_hessian);
+    else if (common)
         uncertain = update_hessian_price(tile.new_hessian, arrays->hessian, gradient,
                                          arrays->sample, arrays->mean, factor * factors->ess, decay,
                                          factors->gain2, count);

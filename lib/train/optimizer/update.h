@@ -46,6 +46,7 @@ struct update_ivon_factors {
     float rate;          /* α */
     float clip;          /* ξ; INFINITY: none */
     bool squared;        /* ĥ = λ ĝ² instead of ĝ (θ − m)/σ² */
+    bool keep;           /* h stays: row 2 is left out */
 };
 
 /*

@@ -63,6 +63,7 @@ void ivon_train_options_init(struct ivon_train_options *options, size_t size,
         .rescale = group.rescale,
         .clip_radius = group.clip,
         .estimator = IVON_ESTIMATOR_PRICE,
+        .hessian_every = 1,
         .samples = 1,
         .schedule = IVON_SCHEDULE_CONSTANT,
         .epochs = 1,
@@ -124,6 +125,9 @@ static int trainer_check_options(const struct ivon_train_options *options, struc
                               "%zu batches of %zu examples in a step, %" PRIu64 " epochs, expected "
                               "at least one of each",
                               options->accumulate, options->batch, options->epochs);
+    if (!options->hessian_every)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "0 steps between changes of the Hessian, expected at least 1");
     if (!options->basis_every || options->basis_every > UINT_MAX)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%" PRIu64 " steps between new bases, expected from 1 to %u",
@@ -206,6 +210,7 @@ static int make_optimizer(struct ivon_trainer *trainer, struct ivon_error *error
     size_t count = trainer->network->parameter_count;
     struct optimizer_options general = {.method = trainer_optimizer_method(options->method),
                                         .estimator = (enum optimizer_estimator)options->estimator,
+                                        .hessian_every = options->hessian_every,
                                         .samples = options->samples,
                                         .seed = options->seed,
                                         .norm_clip = options->norm_clip,
