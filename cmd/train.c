@@ -6,6 +6,7 @@
 
 #include "cmd/shared/command.h"
 #include "cmd/shared/confine.h"
+#include "cmd/shared/memory.h"
 #include "cmd/shared/progress.h"
 #include "cmd/shared/provenance.h"
 #include "cmd/train/train.h"
@@ -39,6 +40,7 @@ enum {
     KEY_CLIP_NORM,
     KEY_SCHEDULE,
     KEY_WARMUP,
+    KEY_RESTARTS,
     KEY_EPOCHS,
     KEY_STEPS,
     KEY_ACCUMULATE,
@@ -97,6 +99,8 @@ static const struct argp_option option_table[] = {
     {"schedule", KEY_SCHEDULE, "constant|cosine|linear", 0,
      "Of the learning rate (default constant)", 3},
     {"warmup", KEY_WARMUP, "N", 0, "Steps in which the rate rises first", 3},
+    {"restarts", KEY_RESTARTS, "T_0[,T_MULT]", 0,
+     "Begin it anew after T_0 steps, and then each time after T_MULT times as many (default 1)", 3},
     {"accumulate", KEY_ACCUMULATE, "N", 0, "Batches of a step (default 1)", 3},
     {"augment", KEY_AUGMENT, "cropN,flip", 0, "Shift and mirror images at random", 3},
     {"output", 'o', "DIR", 0, "Directory of checkpoints and log", 4},
@@ -241,6 +245,8 @@ static void train_check_arguments(const struct given *given, struct argp_state *
         argp_failure(state, EX_USAGE, 0,
                      "--arch has no graph to be told of: --graph-output, --output-axes, --set, "
                      "--batch-axis and --probabilities do not go with it");
+    if (command->options.restart_every && command->options.schedule == IVON_SCHEDULE_CONSTANT)
+        argp_failure(state, EX_USAGE, 0, "--restarts is for --schedule=cosine and linear");
     if (given->init && !command->architecture)
         argp_failure(state, EX_USAGE, 0, "--init is for --arch");
     if (command->posterior_prior && !command->from)
@@ -359,6 +365,18 @@ static enum ivon_schedule train_parse_schedule(struct argp_state *state, const c
     return (enum ivon_schedule)option_choice(state, "--schedule", argument, names, count);
 }
 
+/* T_0[,T_MULT] */
+static void parse_restarts(struct ivon_train_options *options, const char *argument,
+                           struct argp_state *state)
+{
+    char *first = xstrdup(argument), *second = strchr(first, ',');
+    if (second)
+        *second++ = '\0';
+    options->restart_every = option_whole(state, "--restarts", first, 1, INT64_MAX);
+    options->restart_growth = second ? option_whole(state, "--restarts", second, 1, INT64_MAX) : 1;
+    free(first);
+}
+
 static error_t parse_choice(int key, char *argument, struct argp_state *state)
 {
     static const char *const estimators[] = {"price", "gradsq"};
@@ -383,6 +401,9 @@ static error_t parse_choice(int key, char *argument, struct argp_state *state)
         return 0;
     case KEY_SCHEDULE:
         options->schedule = train_parse_schedule(state, argument);
+        return 0;
+    case KEY_RESTARTS:
+        parse_restarts(options, argument, state);
         return 0;
     case KEY_RESCALE:
     case KEY_NO_RESCALE:

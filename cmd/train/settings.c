@@ -1,5 +1,6 @@
 /* The options of a training as its checkpoint records them, and their comparison with those of a
    training that goes on from it. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +19,15 @@ static json_t *clip_json(double clip)
     return isinf(clip) ? json_null() : report_json_number(clip);
 }
 
+/* T_0,T_MULT; null: none. */
+static json_t *restarts_json(const struct ivon_train_options *options)
+{
+    char text[64];
+    snprintf(text, sizeof text, "%" PRIu64 ",%" PRIu64, options->restart_every,
+             options->restart_growth);
+    return options->restart_every ? json_string(text) : json_null();
+}
+
 json_t *train_settings(const struct ivon_train_options *options, const char *augment)
 {
     const struct ivon_method_traits *traits = ivon_method_traits(options->method);
@@ -29,6 +39,7 @@ json_t *train_settings(const struct ivon_train_options *options, const char *aug
         (json_int_t)options->warmup, "seed", (json_int_t)options->seed, "debias",
         flag(options->debias), "batch", (json_int_t)options->batch, "accumulate",
         (json_int_t)options->accumulate, "augment", report_json_text(augment));
+    json_object_set_new(settings, "restarts", restarts_json(options));
     json_object_set_new(settings, "param-group", param_groups_json(options));
     if (options->method != IVON_METHOD_SGD)
         json_object_set_new(settings, "beta2", report_json_number(options->beta2));

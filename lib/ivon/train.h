@@ -157,6 +157,11 @@ struct ivon_train_options {
     /* IVON, EVON: the first step and each that is a multiple of so many steps behind it estimate
        the Hessian, which stays as it is in those between. Weights are drawn in all. At least 1. */
     uint64_t hessian_every;
+
+    /* Warm restarts (SGDR: Loshchilov & Hutter, ICLR 2017): the schedule, which is not constant,
+       begins again after so many steps behind the warmup, and each further time after
+       restart_growth times as many; 0: never. PyTorch's T_0 and T_mult. */
+    uint64_t restart_every, restart_growth;
 };
 
 /* The defaults of a method: those of the papers and, of AdamW and SGD, PyTorch's; 1 epoch of

@@ -136,3 +136,17 @@ PYTHON
     refused 64 "--hess-every is not for --optimizer=$method" --hess-every=2 --optimizer=$method
   done
 }
+
+@test "a schedule restarts" {
+  resumes --schedule=cosine --warmup=2 --restarts=3,2
+  # 2 steps of warmup; cycles of 3, 6, 12 and 24 steps.
+  awk -F, 'function near(x, y) { return x - y < 1e-8 && y - x < 1e-8 }
+    BEGIN { start = 3; length_ = 3; pi = atan2(0, -1) }
+    NR == 1 { next }
+    $1 <= 2 { if (!near($4, 0.1 * $1)) exit 1; next }
+    { if ($1 >= start + length_) { start += length_; length_ *= 2 }
+      if (!near($4, 0.1 * (1 + cos(pi * ($1 - start) / length_)))) { print; exit 1 } }' whole/log.csv
+  refused 64 "--restarts is for --schedule=cosine and linear" --restarts=3
+  refused 64 "--restarts: '0', expected a number from 1 to 9223372036854775807" --restarts=0 --schedule=cosine
+  refused 64 "--restarts: 'x', expected a number from 1 to 9223372036854775807" --restarts=3,x --schedule=linear
+}

@@ -651,6 +651,13 @@ def param_group(call):
     return [f"--param-group={call.some('*', '*', '*e*', '*bias', 'nothing')}:{','.join(chosen)}"]
 
 
+def restarts(call):
+    """Of a rate that falls."""
+    if not any(a in call.arguments for a in ("--schedule=cosine", "--schedule=linear")) and not call.chance(0.05):
+        return None
+    return values("2", "1,2", "3,1", wrong=("0", "2,0", ",2", "2,2,2"))(call)
+
+
 def structure(call):
     names = ["diagonal", "kronecker", "lowrank", "lowrank:kronecker", "lowrank:diagonal"]
     if call.chance(0.1):
@@ -884,6 +891,7 @@ RULES = {
         "no-rescale-lr": flag, "debias": flag, "no-debias": flag, "clip-norm": values(1e-3, 1, 100),
         "epochs": None, "steps": None, "batch": values(1, 3, 7, 50), "accumulate": values(1, 2, 3),
         "schedule": values("constant", "cosine", "linear", edge=0.02), "warmup": values(0, 1, 3, 100),
+        "restarts": restarts,
         "augment": rarely(values("crop1", "flip", "crop4,flip", "x", edge=0)), "output": None,
         "save-every": values(0, 1, 2), "test": more_data, "eval-every": when(lambda call: call.has("test"),
                                                                              values(1, 2)),

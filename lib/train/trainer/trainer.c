@@ -64,6 +64,7 @@ void ivon_train_options_init(struct ivon_train_options *options, size_t size,
         .clip_radius = group.clip,
         .estimator = IVON_ESTIMATOR_PRICE,
         .hessian_every = 1,
+        .restart_growth = 1,
         .samples = 1,
         .schedule = IVON_SCHEDULE_CONSTANT,
         .epochs = 1,
@@ -199,6 +200,8 @@ static int plan_steps(struct ivon_trainer *trainer, struct ivon_error *error)
     trainer->schedule.warmup = options->warmup;
     trainer->schedule.steps = options->steps;
     trainer->schedule.shape = options->schedule;
+    trainer->schedule.cycle = options->restart_every;
+    trainer->schedule.growth = options->restart_growth;
     return schedule_check(&trainer->schedule, error);
 }
 
