@@ -9,57 +9,6 @@
 
 static const double LOG_2_PI = 1.8378770664093454836;
 
-struct sums {
-    struct predict_gen_points *points; /* null: they are not wanted */
-    size_t tokens;
-    bool classes;
-    struct ivon_ratio loss, error, loo_loss, loo_error;
-};
-
-static int add_block(void *context, const struct ivon_sensitivities *block,
-                     struct ivon_error *error)
-{
-    (void)error;
-    struct sums *sums = context;
-    const double *loo_loss = block->scores[IVON_SCORE_LOO_LOSS];
-    for (size_t i = 0; i < block->count; i++) {
-        double counted = (double)block->positions[i], missed = 0, loo_missed = 0;
-        for (size_t t = i * sums->tokens; t < (i + 1) * sums->tokens && sums->classes; t++) {
-            missed += (double)block->row_error[t];
-            loo_missed += block->row_loo_error ? (double)block->row_loo_error[t] : 0;
-        }
-        ivon_ratio_add(&sums->loss, block->loss[i], counted);
-        ivon_ratio_add(&sums->error, missed, counted);
-        if (loo_loss)
-            ivon_ratio_add(&sums->loo_loss, loo_loss[i], counted);
-        ivon_ratio_add(&sums->loo_error, loo_missed, counted);
-        if (sums->points) {
-            sums->points->positions[block->first + i] = counted;
-            sums->points->loss[block->first + i] = block->loss[i];
-            sums->points->loo_loss[block->first + i] = loo_loss ? loo_loss[i] : (double)NAN;
-        }
-    }
-    return 0;
-}
-
-/* Sums losses over data, and what they would be without each example, if that is asked for. */
-static int sum_losses(struct ivon_network *network, struct ivon_source *source,
-                      struct ivon_examples *examples, const char *targets,
-                      const struct ivon_sensitivity_options *options,
-                      struct predict_gen_points *points, struct sums *sums,
-                      struct ivon_sensitivity **kept, struct ivon_sensitivity_shape *shape,
-                      struct ivon_error *error)
-{
-    int code = ivon_sensitivity_new(kept, network, source, examples, targets, options, error);
-    if (code)
-        return code;
-    *shape = ivon_sensitivity_shape(*kept);
-    *sums = (struct sums){.points = points,
-                          .tokens = shape->tokens ? (size_t)shape->tokens : 1,
-                          .classes = !ivon_likelihood_traits(options->task.likelihood)->regression};
-    return ivon_sensitivity_run(*kept, 0, add_block, sums, error);
-}
-
 static int evaluate_losses(const struct predict_gen_command *command, struct ivon_network *network,
                            struct ivon_source *source, struct predict_gen_row *row,
                            struct predict_gen_points *points, struct ivon_sensitivity **sensitivity,
@@ -68,12 +17,17 @@ static int evaluate_losses(const struct predict_gen_command *command, struct ivo
     const char *targets = evaluation_targets(&command->evaluation);
     struct ivon_sensitivity_options plain = command->options;
     struct ivon_sensitivity *test = NULL;
-    struct ivon_sensitivity_shape unused;
-    struct sums sums;
-    int code = sum_losses(network, source, command->examples, targets, &command->options, points,
-                          &sums, sensitivity, shape, error);
+    struct removal_sums sums = {0}, of_test = {0};
+    if (points) {
+        sums.positions = points->positions;
+        sums.losses = points->loss;
+        sums.loo_losses = points->loo_loss;
+    }
+    int code = removal_sum(&sums, network, source, command->examples, targets, &command->options,
+                           sensitivity, error);
     if (code)
         return code;
+    *shape = ivon_sensitivity_shape(*sensitivity);
     struct ivon_leverage_use leverage = ivon_sensitivity_leverage(*sensitivity);
     if (!command->common.quiet)
         removal_note_leverage(&leverage, command->options.leverage == IVON_LEVERAGE_AUTO);
@@ -85,10 +39,10 @@ static int evaluate_losses(const struct predict_gen_command *command, struct ivo
         return 0;
     plain.scores = 0;
     plain.whole = NULL;
-    code = sum_losses(network, source, command->test_examples, targets, &plain, NULL, &sums, &test,
-                      &unused, error);
-    row->test_loss = ivon_ratio_metric("test_loss", &sums.loss);
-    row->test_error = ivon_ratio_metric("test_error", &sums.error);
+    code = removal_sum(&of_test, network, source, command->test_examples, targets, &plain, &test,
+                       error);
+    row->test_loss = ivon_ratio_metric("test_loss", &of_test.loss);
+    row->test_error = ivon_ratio_metric("test_error", &of_test.error);
     ivon_sensitivity_free(test);
     return code;
 }

@@ -1,6 +1,7 @@
 #include "cmd/shared/removal.h"
 
 #include <inttypes.h>
+#include <math.h>
 #include <sysexits.h>
 
 #include "cmd/shared/report.h"
@@ -91,6 +92,47 @@ void removal_note_leverage(const struct ivon_leverage_use *use, bool automatic)
         report_warning("%" PRIu64 " examples without leverage: the posterior does not hold their "
                        "curvature",
                        use->outside);
+}
+
+static int removal_add_block(void *context, const struct ivon_sensitivities *block,
+                             struct ivon_error *error)
+{
+    (void)error;
+    struct removal_sums *sums = context;
+    const double *loo_loss = block->scores[IVON_SCORE_LOO_LOSS];
+    for (size_t i = 0; i < block->count; i++) {
+        double counted = (double)block->positions[i], missed = 0, loo_missed = 0;
+        for (size_t t = i * sums->tokens; t < (i + 1) * sums->tokens && sums->classes; t++) {
+            missed += (double)block->row_error[t];
+            loo_missed += block->row_loo_error ? (double)block->row_loo_error[t] : 0;
+        }
+        ivon_ratio_add(&sums->loss, block->loss[i], counted);
+        ivon_ratio_add(&sums->error, missed, counted);
+        if (loo_loss)
+            ivon_ratio_add(&sums->loo_loss, loo_loss[i], counted);
+        ivon_ratio_add(&sums->loo_error, loo_missed, counted);
+        if (sums->positions) {
+            sums->positions[block->first + i] = counted;
+            sums->losses[block->first + i] = block->loss[i];
+            sums->loo_losses[block->first + i] = loo_loss ? loo_loss[i] : (double)NAN;
+        }
+    }
+    return 0;
+}
+
+int removal_sum(struct removal_sums *sums, struct ivon_network *network, struct ivon_source *source,
+                struct ivon_examples *examples, const char *targets,
+                const struct ivon_sensitivity_options *options,
+                struct ivon_sensitivity **sensitivity, struct ivon_error *error)
+{
+    int code = ivon_sensitivity_new(sensitivity, network, source, examples, targets, options,
+                                    error);
+    if (code)
+        return code;
+    int64_t tokens = ivon_sensitivity_shape(*sensitivity).tokens;
+    sums->tokens = tokens ? (size_t)tokens : 1;
+    sums->classes = !ivon_likelihood_traits(options->task.likelihood)->regression;
+    return ivon_sensitivity_run(*sensitivity, 0, removal_add_block, sums, error);
 }
 
 void removal_warn(int64_t tokens, double n_train, uint64_t examples)

@@ -21,6 +21,22 @@ void removal_set_options(struct ivon_sensitivity_options *options,
 /* Says what became of leverage. */
 void removal_note_leverage(const struct ivon_leverage_use *use, bool automatic);
 
+/* What a run over examples adds up: means over the positions that count, with an example's as one
+   observation. Arrays take the numbers of each example, sums over its positions. */
+struct removal_sums {
+    double *positions, *losses, *loo_losses; /* null: they are not wanted */
+    size_t tokens;
+    bool classes;
+    struct ivon_ratio loss, error, loo_loss, loo_error; /* loo: where the options' scores have it */
+};
+
+/* Runs over the examples, and adds up their losses at the mean, and what they would be without each
+   of them. *sensitivity receives what ran, to be freed. */
+int removal_sum(struct removal_sums *sums, struct ivon_network *network, struct ivon_source *source,
+                struct ivon_examples *examples, const char *targets,
+                const struct ivon_sensitivity_options *options,
+                struct ivon_sensitivity **sensitivity, struct ivon_error *error);
+
 /* Warns of an N that counts sequences where losses are averaged over tokens. */
 void removal_warn(int64_t tokens, double n_train, uint64_t examples);
 
