@@ -48,6 +48,11 @@ enum {
     KEY_SAVE_EVERY,
     KEY_EVAL_EVERY,
     KEY_TEST,
+    KEY_LOO,
+    KEY_LOO_EVERY,
+    KEY_LOO_ROWS,
+    KEY_PATIENCE,
+    KEY_STOP_BY,
     KEY_RESUME,
     KEY_NO_SANDBOX,
 };
@@ -108,6 +113,15 @@ static const struct argp_option option_table[] = {
      "Steps between checkpoints (default: an epoch; 0: only the last)", 4},
     {"test", KEY_TEST, "DATA", 0, "Also log loss and error on test examples", 4},
     {"eval-every", KEY_EVAL_EVERY, "N", 0, "--test: steps between tests (default: an epoch)", 4},
+    {"loo", KEY_LOO, NULL, 0, "Also log the leave-one-out loss, of the training data alone", 4},
+    {"loo-every", KEY_LOO_EVERY, "N", 0, "--loo: steps between its evaluations (default: an epoch)",
+     4},
+    {"loo-rows", KEY_LOO_ROWS, "N", 0, "--loo: of N examples, chosen at random (default: all)", 4},
+    {"patience", KEY_PATIENCE, "N", 0,
+     "Stop when the loss has not been lower for N evaluations, and keep the best as DIR/best.h5",
+     4},
+    {"stop-by", KEY_STOP_BY, "loo|test", 0,
+     "--patience: which loss (default loo; without a posterior test)", 4},
     {"resume", KEY_RESUME, NULL, 0, "Go on from the last checkpoint in DIR, if there is one", 4},
     {"no-sandbox", KEY_NO_SANDBOX, NULL, 0, "Read the inputs without giving up other rights", 8},
     {0},
@@ -158,7 +172,8 @@ struct given {
     struct train_command *command;
     double numbers[NUMBERS];
     bool number[NUMBERS];
-    bool hessian, hess_every, samples, rescale, debias, init, basis_every, max_factor;
+    bool hessian, hess_every, samples, rescale, debias, init, basis_every, max_factor, loo_every;
+    bool stop_by;
     bool rescaled, debiased;
 };
 
@@ -180,6 +195,7 @@ static const char *find_foreign_option(const struct given *given)
                   {given->samples, "--mc-samples", WITH_POSTERIOR},
                   {given->rescale, "--rescale-lr", WITH_HESSIAN},
                   {given->command->posterior_prior, "--prior", IVON},
+                  {given->command->watch.loo, "--loo", WITH_POSTERIOR},
                   {given->debias, "--debias", ~SGD},
                   {given->basis_every, "--basis-every", WITH_BASES},
                   {given->max_factor, "--max-factor", WITH_BASES}};
@@ -204,6 +220,34 @@ static void check_betas(const struct ivon_train_options *options, struct argp_st
         if (betas[i].value >= 1)
             argp_failure(state, EX_USAGE, 0, "%s: %g, expected a number below 1", betas[i].name,
                          betas[i].value);
+}
+
+/* Settles which loss --patience is with, and whether the leave-one-out loss is wanted. */
+static void settle_watch(const struct given *given, struct argp_state *state)
+{
+    struct train_command *command = given->command;
+    struct train_watch *watch = &command->watch;
+    const struct ivon_method_traits *traits = ivon_method_traits(command->options.method);
+    if (!watch->patience && given->stop_by)
+        argp_failure(state, EX_USAGE, 0, "--stop-by is for --patience");
+    watch->by_test = given->stop_by ? watch->by_test : !traits->posterior;
+    if (watch->patience && !watch->by_test && !traits->posterior)
+        argp_failure(state, EX_USAGE, 0,
+                     "--stop-by=loo: --optimizer=%s leaves no posterior, which the leave-one-out "
+                     "loss is of",
+                     traits->name);
+    if (watch->patience && watch->by_test && !command->test)
+        argp_failure(state, EX_USAGE, 0,
+                     given->stop_by ? "--stop-by=test needs --test=DATA"
+                                    : "--patience: --optimizer=%s leaves no posterior, whose "
+                                      "leave-one-out loss would tell when to stop: name held-out "
+                                      "data by --test",
+                     traits->name);
+    watch->loo |= watch->patience && !watch->by_test;
+    if (given->loo_every && !watch->loo)
+        argp_failure(state, EX_USAGE, 0, "--loo-every is for --loo");
+    if (watch->loo_rows && !watch->loo)
+        argp_failure(state, EX_USAGE, 0, "--loo-rows is for --loo");
 }
 
 /* The method's defaults, and over them what was given. */
@@ -332,6 +376,17 @@ static error_t train_parse_number(int key, char *argument, struct argp_state *st
         given->command->eval_every = option_whole(state, "--eval-every", argument, 1, INT64_MAX);
         given->command->eval_given = true;
         return 0;
+    case KEY_LOO_EVERY:
+        given->command->watch.loo_every = option_whole(state, "--loo-every", argument, 1,
+                                                       INT64_MAX);
+        given->loo_every = true;
+        return 0;
+    case KEY_LOO_ROWS:
+        given->command->watch.loo_rows = option_whole(state, "--loo-rows", argument, 1, INT64_MAX);
+        return 0;
+    case KEY_PATIENCE:
+        given->command->watch.patience = option_whole(state, "--patience", argument, 1, INT64_MAX);
+        return 0;
     default:
         return ARGP_ERR_UNKNOWN;
     }
@@ -381,6 +436,7 @@ static error_t parse_choice(int key, char *argument, struct argp_state *state)
 {
     static const char *const estimators[] = {"price", "gradsq"};
     static const char *const priors[] = {"zero", "posterior"};
+    static const char *const losses[] = {"loo", "test"};
     struct given *given = state->input;
     struct ivon_train_options *options = &given->command->options;
     switch (key) {
@@ -398,6 +454,10 @@ static error_t parse_choice(int key, char *argument, struct argp_state *state)
         options->estimator = (enum ivon_estimator)option_choice(state, "--hessian", argument,
                                                                 estimators, 2);
         given->hessian = true;
+        return 0;
+    case KEY_STOP_BY:
+        given->command->watch.by_test = option_choice(state, "--stop-by", argument, losses, 2) == 1;
+        given->stop_by = true;
         return 0;
     case KEY_SCHEDULE:
         options->schedule = train_parse_schedule(state, argument);
@@ -436,6 +496,7 @@ static error_t train_parse(int key, char *argument, struct argp_state *state)
     case ARGP_KEY_END:
         train_check_arguments(given, state);
         settle_options(given, state);
+        settle_watch(given, state);
         take_evaluation(command);
         return 0;
     case KEY_ARCH:
@@ -455,6 +516,9 @@ static error_t train_parse(int key, char *argument, struct argp_state *state)
         return 0;
     case KEY_TEST:
         command->test = argument;
+        return 0;
+    case KEY_LOO:
+        command->watch.loo = true;
         return 0;
     case KEY_NO_SANDBOX:
         command->no_sandbox = true;
@@ -489,8 +553,11 @@ void train_command_release(struct train_command *command)
     ivon_trainer_free(command->trainer);
     ivon_network_free(command->network);
     ivon_source_close(command->weights);
+    if (command->loo_examples != command->examples)
+        ivon_examples_close(command->loo_examples);
     ivon_examples_close(command->examples);
     ivon_examples_close(command->test_examples);
+    train_log_close(command->log);
     train_directory_close(command->written);
     name_filter_release(&command->freeze);
     param_groups_release(&command->groups);
@@ -505,7 +572,9 @@ void train_command_parse(struct train_command *command, int argc, char **argv, u
     *command = (struct train_command){.options = ivon_train_defaults(IVON_METHOD_IVON),
                                       .evaluation = evaluation_defaults(),
                                       .save_every = UINT64_MAX,
-                                      .eval_every = UINT64_MAX};
+                                      .eval_every = UINT64_MAX,
+                                      .watch.loo_every = UINT64_MAX,
+                                      .stop.best = INFINITY};
     command->options.epochs = 0;
     argp_parse(&train_argp, argc, argv, flags, NULL, &given);
 }
@@ -517,13 +586,14 @@ int train_run(int argc, char **argv)
     json_t *provenance = provenance_new(argc, argv);
     train_command_parse(&command, argc, argv, 0);
     confine(&(struct confinement){.off = command.no_sandbox,
+                                  .links = command.watch.patience != 0,
                                   .outputs = &command.directory,
                                   .output_count = 1},
             argc, argv);
     int code = 0;
     if (command.from)
         code = provenance_add_input(provenance, command.from, NAN, false, &error);
-    json_object_set_new(provenance, "training", train_settings(&command.options, command.augment));
+    json_object_set_new(provenance, "training", train_settings(&command));
     command.provenance = provenance_text(provenance);
     if (command.files.no_provenance) {
         free(command.provenance);

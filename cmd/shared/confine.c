@@ -107,9 +107,9 @@ static void allow_links(struct rules *rules, const char *folder, int depth)
 
 /* The folder of an output, and the output itself where it is a folder or is there already. A mark
    for a number, and what follows, is of a name in that folder. */
-static void allow_output(struct rules *rules, const char *output)
+static void allow_output(struct rules *rules, const char *output, bool links)
 {
-    uint64_t access = READ | WRITE | TRUNCATE;
+    uint64_t access = READ | WRITE | TRUNCATE | (links ? LANDLOCK_ACCESS_FS_MAKE_SYM : 0);
     char *before = xstrndup(output, strcspn(output, "%"));
     allow_around(rules, *before ? before : ".", access);
     allow(rules, before, access);
@@ -199,7 +199,7 @@ static void confine_files(const struct confinement *confinement, int argc, char 
     for (size_t i = 0; i < confinement->output_count; i++) {
         const char *output = confinement->outputs[i];
         if (output && strcmp(output, "-") != 0)
-            allow_output(&rules, output);
+            allow_output(&rules, output, confinement->links);
     }
     syscall(SYS_landlock_restrict_self, rules.descriptor, 0);
     close(rules.descriptor);

@@ -13,6 +13,7 @@
 struct confinement {
     bool off;
     bool programs;              /* may be run, and then anything may be read */
+    bool links;                 /* symbolic ones may be made where the outputs go */
     const char *const *outputs; /* files or directories; null ones are passed over */
     size_t output_count;
 };

@@ -13,12 +13,8 @@
 #include "cmd/shared/report.h"
 #include "cmd/train/train.h"
 
-static const char log_header[] = "step,epoch,loss,learning_rate,test_loss,test_error\n";
-
 struct train_directory {
     char *path;
-    FILE *log;
-    bool lacks_test; /* its last row, when it was opened */
 };
 
 /* DIRECTORY/NAME, to be freed. */
@@ -30,10 +26,17 @@ static char *path_of(const struct train_directory *directory, const char *name)
     return path;
 }
 
+static const char best_name[] = "best.h5";
+
 static int train_directory_fail(struct ivon_error *error, int code, const char *path,
                                 const char *what)
 {
     return error_fill(error, code, "%s: %s: %s", path, what, strerror(errno));
+}
+
+static void checkpoint_name(char *name, size_t size, uint64_t step)
+{
+    snprintf(name, size, "posterior-%08" PRIu64 ".h5", step);
 }
 
 /* True if a name is posterior-NUMBER.h5, of 8 to 18 digits; sets *step to the number. */
@@ -62,7 +65,7 @@ static bool unfinished(const char *name)
         return false;
     snprintf(whole, sizeof whole, "%.*s", (int)(length - end - 1), name + 1);
     return checkpoint_step(whole, &step) || strcmp(whole, "log.csv") == 0 ||
-           strcmp(whole, "done") == 0;
+           strcmp(whole, best_name) == 0 || strcmp(whole, "done") == 0;
 }
 
 /* Removes what an earlier training wrote: all, or that it ended; and what it did not end to
@@ -75,7 +78,8 @@ static int clear(const struct train_directory *directory, bool all, struct ivon_
                                            "cannot read it");
     for (struct dirent *entry; !code && (entry = readdir(list));) {
         uint64_t step;
-        bool own = checkpoint_step(entry->d_name, &step) || strcmp(entry->d_name, "log.csv") == 0;
+        bool own = checkpoint_step(entry->d_name, &step) || strcmp(entry->d_name, "log.csv") == 0 ||
+                   strcmp(entry->d_name, best_name) == 0;
         own = (own && all) || strcmp(entry->d_name, "done") == 0 || unfinished(entry->d_name);
         char *path = path_of(directory, entry->d_name);
         if (own && unlink(path))
@@ -137,115 +141,21 @@ void train_directory_close(struct train_directory *directory)
 {
     if (!directory)
         return;
-    if (directory->log)
-        fclose(directory->log);
     free(directory->path);
     free(directory);
 }
 
-/* The offset at which the rows up to a step end; 0 if the file does not begin as a log does. */
-static size_t train_directory_find_end(FILE *log, uint64_t step)
-{
-    char *line = NULL;
-    size_t capacity = 0, end = 0;
-    ssize_t length = getline(&line, &capacity, log);
-    if (length > 0 && strcmp(line, log_header) == 0)
-        end = (size_t)length;
-    while (end && (length = getline(&line, &capacity, log)) > 0) {
-        char *after;
-        uint64_t of = strtoull(line, &after, 10);
-        if (*after != ',' || line[length - 1] != '\n' || of > step)
-            break;
-        end += (size_t)length;
-    }
-    free(line);
-    return end;
-}
-
-/* The beginning of a log: the header, and the rows of an earlier run up to a step. To be freed. */
-static char *log_begin(const char *path, uint64_t step, size_t *size)
-{
-    FILE *log = step ? fopen(path, "re") : NULL;
-    size_t end = log ? train_directory_find_end(log, step) : 0;
-    char *text = memory_of(calloc(end + sizeof log_header, 1));
-    if (end) {
-        rewind(log);
-        end = fread(text, 1, end, log);
-    }
-    if (!end)
-        end = strlen(strcpy(text, log_header));
-    if (log)
-        fclose(log);
-    *size = end;
-    return text;
-}
-
-/* The log is written anew, not cut: where its name is a link, or one of several, the others that
-   lead to the old one keep it. */
-static int start_log(struct train_directory *directory, uint64_t step, struct ivon_error *error)
-{
-    size_t size;
-    char *path = path_of(directory, "log.csv"), *text = log_begin(path, step, &size);
-    int code = ivon_output_write(path, text, size, true, error);
-    if (!code) {
-        directory->lacks_test = size > sizeof log_header && strcmp(text + size - 3, ",,\n") == 0;
-        directory->log = fopen(path, "r+e");
-        if (!directory->log || fseeko(directory->log, 0, SEEK_END))
-            code = train_directory_fail(error, IVON_ERROR_CREATE, path, "cannot write it");
-    }
-    free(text);
-    free(path);
-    return code;
-}
-
-int train_begin(struct train_directory *directory, uint64_t step, struct ivon_error *error)
+int train_begin(struct train_directory *directory, uint64_t step, struct train_log **log,
+                struct ivon_error *error)
 {
     if (mkdir(directory->path, 0777) && errno != EEXIST)
         return train_directory_fail(error, IVON_ERROR_CREATE, directory->path, "cannot create it");
     int code = clear(directory, step == 0, error);
-    return code ? code : start_log(directory, step, error);
-}
-
-static void put_test(FILE *log, double loss, double error_rate)
-{
-    if (!isnan(loss))
-        fprintf(log, "%.9g", loss);
-    fputc(',', log);
-    if (!isnan(error_rate))
-        fprintf(log, "%.9g", error_rate);
-    fputc('\n', log);
-}
-
-static int flush_log(struct train_directory *directory, struct ivon_error *error)
-{
-    return !fflush(directory->log) && !ferror(directory->log)
-               ? 0
-               : train_directory_fail(error, IVON_ERROR_IO, directory->path,
-                                      "cannot write log.csv");
-}
-
-int train_log_add(struct train_directory *directory, const struct train_row *row,
-                  struct ivon_error *error)
-{
-    FILE *log = directory->log;
-    fprintf(log, "%" PRIu64 ",%.9g,%.9g,%.9g,", row->step, row->epoch, report_number(row->loss),
-            row->rate);
-    put_test(log, row->test_loss, row->test_error);
-    return flush_log(directory, error);
-}
-
-bool train_log_lacks_test(const struct train_directory *directory)
-{
-    return directory->lacks_test;
-}
-
-int train_log_add_test(struct train_directory *directory, double loss, double error_rate,
-                       struct ivon_error *error)
-{
-    if (fseeko(directory->log, -2, SEEK_END)) /* before ",\n" */
-        return train_directory_fail(error, IVON_ERROR_IO, directory->path, "cannot write log.csv");
-    put_test(directory->log, loss, error_rate);
-    return flush_log(directory, error);
+    char *path = path_of(directory, "log.csv");
+    if (!code)
+        code = train_log_open(log, path, step, error);
+    free(path);
+    return code;
 }
 
 static int train_directory_copy_tensor(struct ivon_sink *sink, struct ivon_source *source, size_t i,
@@ -270,7 +180,7 @@ int train_save(struct train_directory *directory, struct ivon_source *source,
         return error_memory(error);
     for (size_t i = 0; i < count; i++)
         tensors[i] = *ivon_source_tensor(source, i);
-    snprintf(name, sizeof name, "posterior-%08" PRId64 ".h5", header.step);
+    checkpoint_name(name, sizeof name, (uint64_t)header.step);
     snprintf(creator, sizeof creator, "ivon-train %s", ivon_version());
     header.creator = creator;
     header.provenance = provenance;
@@ -286,10 +196,61 @@ int train_save(struct train_directory *directory, struct ivon_source *source,
     return code;
 }
 
+bool train_best(const struct train_directory *directory, uint64_t *step)
+{
+    char target[64], *path = path_of(directory, best_name);
+    ssize_t length = readlink(path, target, sizeof target - 1);
+    free(path);
+    target[length > 0 ? length : 0] = '\0';
+    return checkpoint_step(target, step);
+}
+
+/* The link is made under another name and takes its place: there is always one. */
+int train_set_best(struct train_directory *directory, uint64_t step, struct ivon_error *error)
+{
+    char target[64], *path = path_of(directory, best_name);
+    char *fresh = xasprintf("%s/.%s.ivon-tmp", directory->path, best_name);
+    int code = 0;
+    checkpoint_name(target, sizeof target, step);
+    unlink(fresh);
+    if (symlink(target, fresh) || rename(fresh, path))
+        code = train_directory_fail(error, IVON_ERROR_CREATE, path, "cannot link it");
+    free(fresh);
+    free(path);
+    return code;
+}
+
+bool train_has(const struct train_directory *directory, uint64_t step)
+{
+    char name[64];
+    checkpoint_name(name, sizeof name, step);
+    char *path = path_of(directory, name);
+    bool there = access(path, F_OK) == 0;
+    free(path);
+    return there;
+}
+
+int train_remove(struct train_directory *directory, uint64_t step, struct ivon_error *error)
+{
+    char name[64];
+    checkpoint_name(name, sizeof name, step);
+    char *path = path_of(directory, name);
+    int code = unlink(path)
+                   ? train_directory_fail(error, IVON_ERROR_CREATE, path, "cannot remove it")
+                   : 0;
+    free(path);
+    return code;
+}
+
 int train_done(struct train_directory *directory, struct ivon_error *error)
 {
-    char *path = path_of(directory, "done");
-    int code = ivon_output_write(path, "", 0, true, error);
+    char text[64] = "", *path = path_of(directory, "done");
+    uint64_t step;
+    if (train_best(directory, &step)) {
+        checkpoint_name(text, sizeof text - 1, step);
+        strcat(text, "\n");
+    }
+    int code = ivon_output_write(path, text, strlen(text), true, error);
     free(path);
     return code;
 }

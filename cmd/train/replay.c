@@ -87,6 +87,18 @@ static int replay_read_words(struct replay *replay, const struct ivon_source *ch
                       ivon_source_path(checkpoint));
 }
 
+/* A training that another one's losses stopped has no length that halves of its data could have. */
+static int replay_check_end(const struct replay *replay, const struct ivon_source *checkpoint,
+                            struct ivon_error *error)
+{
+    return replay->command.watch.patience
+               ? error_fill(error, IVON_ERROR_ARGUMENT,
+                            "%s: was trained with --patience, of which only the one training has "
+                            "the losses: it cannot be made again on other data",
+                            ivon_source_path(checkpoint))
+               : 0;
+}
+
 static int replay_check_likelihood(const struct replay *replay,
                                    const struct evaluation_options *evaluation,
                                    const struct ivon_source *checkpoint, struct ivon_error *error)
@@ -138,7 +150,9 @@ int replay_open(struct replay **out, const struct ivon_source *checkpoint, const
         return code;
     train_command_parse(command, replay->count, replay->words, ARGP_NO_HELP);
     replay->parsed = true;
-    code = replay_check_likelihood(replay, evaluation, checkpoint, error);
+    code = replay_check_end(replay, checkpoint, error);
+    if (!code)
+        code = replay_check_likelihood(replay, evaluation, checkpoint, error);
     command->common.quiet = true; /* the training has said what there is to say */
     command->options.task = evaluation->task;
     command->options.resources = (struct ivon_resources){.memory = evaluation->memory,

@@ -174,6 +174,14 @@ static int check_test(const struct train_command *command, struct ivon_error *er
     return code;
 }
 
+/* Takes up what the rows of the log say; the last of them may lack what its step is due. */
+static void take_row(void *context, const struct train_row *row)
+{
+    struct train_command *command = context;
+    train_stop_add(&command->stop, &command->watch, row);
+    command->last_row = *row;
+}
+
 static int train_run_begin(struct train_command *command, struct ivon_error *error)
 {
     struct ivon_open_options open = {.size = sizeof open, .no_sandbox = command->no_sandbox};
@@ -195,12 +203,17 @@ static int train_run_begin(struct train_command *command, struct ivon_error *err
         code = make_trainer(command, resumed, error);
     if (!code && command->test)
         code = check_test(command, error);
+    if (!code && command->watch.loo)
+        code = train_loo_begin(command, error);
     if (!code && resumed && !command->common.quiet)
-        train_settings_compare(&command->options, command->augment, resumed);
+        train_settings_compare(command, resumed);
     if (!code)
         print_notes(command, newest);
     if (!code)
-        code = train_begin(command->written, ivon_trainer_state(command->trainer).step, error);
+        code = train_begin(command->written, ivon_trainer_state(command->trainer).step,
+                           &command->log, error);
+    if (!code)
+        code = train_log_read(command->log, take_row, command, error);
     ivon_source_close(resumed);
     free(newest);
     return code;
@@ -225,25 +238,61 @@ static int save(struct train_command *command, struct ivon_error *error)
     return code;
 }
 
-/* Does what follows a step: a test, a row, a checkpoint. A test that is stopped leaves its columns
-   empty, and is repeated when the training goes on. */
-static int record(struct train_command *command, const struct ivon_train_state *state,
-                  bool stopping, struct ivon_error *error)
+/* Evaluates what a step is due and its row lacks. What is stopped leaves its columns empty, and is
+   repeated when the training goes on. */
+static int evaluate(struct train_command *command, const struct ivon_train_state *state,
+                    struct train_row *row, bool *stopping, struct ivon_error *error)
 {
-    struct train_row row = {state->step, state->epoch, state->loss, state->rate, NAN, NAN};
-    bool tested = command->test_examples && due(command->eval_every, state);
     int code = 0;
-    if (tested)
+    if (command->test_examples && isnan(row->test_loss) && due(command->eval_every, state))
         code = ivon_trainer_test(command->trainer, command->test_examples,
-                                 evaluation_targets(&command->evaluation), &row.test_loss,
-                                 &row.test_error, error);
-    if (code == IVON_ERROR_CANCELLED) {
-        row.test_loss = row.test_error = NAN;
-        code = 0;
-    }
+                                 evaluation_targets(&command->evaluation), &row->test_loss,
+                                 &row->test_error, error);
+    if (code == IVON_ERROR_CANCELLED)
+        row->test_loss = row->test_error = NAN;
+    if (!code && command->watch.loo && !row->loo && due(command->watch.loo_every, state))
+        code = train_loo(command, row, error);
+    *stopping |= code == IVON_ERROR_CANCELLED;
+    return code == IVON_ERROR_CANCELLED ? 0 : code;
+}
+
+/* Lets best.h5 lead to the best checkpoint, and removes the one that was, unless it is due or the
+   last. Where a training went on by other evaluations than it had, the best may not be there. */
+static int keep_best(struct train_command *command, const struct ivon_train_state *state,
+                     struct ivon_error *error)
+{
+    struct ivon_train_state before = *state;
+    uint64_t best = command->stop.best_step;
+    bool was = train_best(command->written, &before.step);
+    if (!best || (was && before.step == best) || !train_has(command->written, best))
+        return 0;
+    int code = train_set_best(command->written, best, error);
+    bool stays = !was || before.step == state->step || due(command->save_every, &before) ||
+                 !train_has(command->written, before.step);
+    return code || stays ? code : train_remove(command->written, before.step, error);
+}
+
+/* Does what follows a step: evaluations, a row, a checkpoint. */
+static int record(struct train_command *command, const struct ivon_train_state *state,
+                  bool *stopping, struct ivon_error *error)
+{
+    struct train_row row = {.step = state->step,
+                            .epoch = state->epoch,
+                            .loss = state->loss,
+                            .rate = state->rate,
+                            .test_loss = NAN,
+                            .test_error = NAN};
+    int code = evaluate(command, state, &row, stopping, error);
     if (!code)
-        code = train_log_add(command->written, &row, error);
-    return code || !(stopping || due(command->save_every, state)) ? code : save(command, error);
+        code = train_log_add(command->log, &row, error);
+    if (!code)
+        train_stop_add(&command->stop, &command->watch, &row);
+    bool best = train_stop_is_best(&command->stop, state->step);
+    bool kept = *stopping || due(command->save_every, state) || best ||
+                train_stop_due(&command->stop, &command->watch);
+    if (!code && kept)
+        code = save(command, error);
+    return code || !best ? code : keep_best(command, state, error);
 }
 
 /* How the losses end beside how they began, of as many steps each: a quarter of the training, or
@@ -282,18 +331,18 @@ static void trend_warn(const struct trend *trend, enum ivon_method method)
                                                 : " or a --clip-norm");
 }
 
-/* The test that an interruption of the training kept from its last step. */
-static int make_up_test(struct train_command *command, const struct ivon_train_state *state,
-                        struct ivon_error *error)
+/* The evaluations that an interruption of the training kept from its last step. */
+static int make_up(struct train_command *command, const struct ivon_train_state *state,
+                   bool *stopping, struct ivon_error *error)
 {
-    double loss, error_rate;
-    if (!command->test_examples || !due(command->eval_every, state) ||
-        !train_log_lacks_test(command->written))
-        return 0;
-    int code = ivon_trainer_test(command->trainer, command->test_examples,
-                                 evaluation_targets(&command->evaluation), &loss, &error_rate,
-                                 error);
-    return code ? code : train_log_add_test(command->written, loss, error_rate, error);
+    struct train_row *row = &command->last_row;
+    const struct train_row before = *row;
+    int code = row->step == state->step ? evaluate(command, state, row, stopping, error) : 0;
+    if (!code && (before.loo != row->loo || isnan(before.test_loss) != isnan(row->test_loss))) {
+        code = train_log_complete(command->log, row, error);
+        train_stop_add(&command->stop, &command->watch, row);
+    }
+    return code ? code : keep_best(command, state, error);
 }
 
 /* One step. Where it was stopped the checkpoint is that of the step before. */
@@ -310,7 +359,7 @@ static int train_run_step(struct train_command *command, struct ivon_train_state
         return code;
     *state = ivon_trainer_state(command->trainer);
     *stopping = reports->report(reports->context, state->step - first, state->steps - first) != 0;
-    return record(command, state, *stopping, error);
+    return record(command, state, stopping, error);
 }
 
 static int run_steps(struct train_command *command, struct progress *progress,
@@ -325,19 +374,23 @@ static int run_steps(struct train_command *command, struct progress *progress,
     int code = 0;
     progress->label = label;
     if (state.step)
-        code = make_up_test(command, &state, error);
-    while (!code && !stopping && state.step < state.steps) {
+        code = make_up(command, &state, &stopping, error);
+    bool ended = train_stop_due(&command->stop, &command->watch);
+    while (!code && !stopping && !ended && state.step < state.steps) {
         code = train_run_step(command, &state, &stopping, reports, first, error);
         if (!code && !stopping)
             trend_add(&trend, &state);
+        ended = train_stop_due(&command->stop, &command->watch);
         snprintf(label, sizeof label, "training, loss %.4g", report_number(state.loss));
     }
     progress->label = "training";
-    if (!code && state.step < state.steps)
+    if (!code && !ended && state.step < state.steps)
         return error_fill(error, IVON_ERROR_CANCELLED, "interrupted after step %" PRIu64,
                           state.step);
     if (!code && !command->common.quiet)
         trend_warn(&trend, command->options.method);
+    if (!code && !command->common.quiet && command->watch.patience)
+        train_stop_note(command, state.step);
     if (!command->common.quiet && ivon_trainer_state(command->trainer).probabilities)
         graph_warn_probabilities(command->evaluation.model ? command->evaluation.model
                                                            : command->from);

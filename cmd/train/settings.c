@@ -28,7 +28,7 @@ static json_t *restarts_json(const struct ivon_train_options *options)
     return options->restart_every ? json_string(text) : json_null();
 }
 
-json_t *train_settings(const struct ivon_train_options *options, const char *augment)
+static json_t *method_settings(const struct ivon_train_options *options, const char *augment)
 {
     const struct ivon_method_traits *traits = ivon_method_traits(options->method);
     bool price = options->estimator == IVON_ESTIMATOR_PRICE;
@@ -64,6 +64,14 @@ json_t *train_settings(const struct ivon_train_options *options, const char *aug
     return settings;
 }
 
+json_t *train_settings(const struct train_command *command)
+{
+    json_t *settings = method_settings(&command->options, command->augment);
+    if (command->watch.patience)
+        train_stop_settings(command, settings);
+    return settings;
+}
+
 /* A value as an option has it; null is none. To be freed. */
 static char *value_text(const json_t *value)
 {
@@ -85,14 +93,12 @@ static void add_difference(char *list, size_t size, const char *key, const json_
     free(is);
 }
 
-void train_settings_compare(const struct ivon_train_options *options, const char *augment,
-                            struct ivon_source *resumed)
+void train_settings_compare(const struct train_command *command, struct ivon_source *resumed)
 {
     char list[512] = "";
     const char *key, *text = ivon_source_header(resumed)->provenance;
     json_t *provenance = text ? json_loads(text, 0, NULL) : NULL, *value;
-    json_t *settings = train_settings(options, augment),
-           *before = json_object_get(provenance, "training");
+    json_t *settings = train_settings(command), *before = json_object_get(provenance, "training");
     json_object_foreach(settings, key, value)
     {
         const json_t *old = json_object_get(before, key);

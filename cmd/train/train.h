@@ -1,6 +1,6 @@
-/* ivon-train: parsed by train.c and train/param_groups.c, run by train/run.c; train/directory.c
-   keeps what is written, train/settings.c what it was trained with, and train/replay.c trains so
-   again. */
+/* ivon-train: parsed by train.c and train/param_groups.c, run by train/run.c; train/directory.c and
+   log.c keep what is written, train/loo.c evaluates and train/stop.c judges by that,
+   train/settings.c keeps what it was trained with, and train/replay.c trains so again. */
 #ifndef CMD_TRAIN_TRAIN_H
 #define CMD_TRAIN_TRAIN_H
 
@@ -15,6 +15,33 @@ struct param_groups {
     size_t count;
 };
 
+/* The options of evaluations along the training, of which those by the leave-one-out loss need no
+   data but its own. */
+struct train_watch {
+    bool loo;
+    uint64_t loo_every; /* steps; UINT64_MAX: once an epoch */
+    uint64_t loo_rows;  /* 0: all */
+    uint64_t patience;  /* evaluations; 0: none */
+    bool by_test;       /* patience is with the test loss */
+};
+
+/* What evaluations say of when to stop. */
+struct train_stop {
+    double best;        /* the least loss, as log.csv has it; INFINITY: none yet */
+    uint64_t best_step; /* of that */
+    uint64_t count;     /* evaluations since */
+    uint64_t last_step; /* of the last one */
+};
+
+/* A row of log.csv. */
+struct train_row {
+    uint64_t step;
+    double epoch, loss, rate;
+    double test_loss, test_error; /* NaN: not evaluated */
+    bool loo;                     /* evaluated; the numbers may be NaN all the same */
+    double loo_loss, loo_loss_se;
+};
+
 struct train_command {
     struct common_options common;
     struct file_options files;
@@ -27,15 +54,21 @@ struct train_command {
     bool resume, posterior_prior, no_sandbox;
     uint64_t save_every, eval_every; /* steps; UINT64_MAX: once an epoch */
     bool eval_given;
+    struct train_watch watch;
 
     /* While it runs: */
     char *provenance;
     struct ivon_examples *examples, *test_examples;
+    struct ivon_examples *loo_examples; /* the examples, or some of them; null: not wanted */
+    struct train_stop stop;
+    bool warned_of_loo;          /* that it is not finite */
     struct ivon_source *weights; /* of --from */
     struct ivon_network *network;
     struct ivon_trainer *trainer;
     struct train_directory *written;
-    void *graph; /* the bytes of an ONNX file */
+    struct train_log *log;
+    struct train_row last_row; /* of the log, as a training goes on */
+    void *graph;               /* the bytes of an ONNX file */
     size_t graph_size;
 };
 
@@ -52,14 +85,12 @@ int train_make_network(struct train_command *command, struct ivon_source *resume
 /* Trains. The error's code is IVON_ERROR_CANCELLED when a signal stopped it, after saving. */
 int train(struct train_command *command, struct ivon_error *error);
 
-/* The options that decide about the bits of a training, for its checkpoints' provenance; `augment`
-   is --augment as it was given. */
-json_t *train_settings(const struct ivon_train_options *options, const char *augment);
+/* The options that decide about the bits of a training, for its checkpoints' provenance. */
+json_t *train_settings(const struct train_command *command);
 
 /* Warns of those that differ from what the checkpoint that a training goes on from says of its own,
    where it says it. */
-void train_settings_compare(const struct ivon_train_options *options, const char *augment,
-                            struct ivon_source *resumed);
+void train_settings_compare(const struct train_command *command, struct ivon_source *resumed);
 
 /* Adds an argument of --param-group; ends the program where it is none. */
 void param_groups_add(struct param_groups *groups, const char *argument, struct argp_state *state);
@@ -72,7 +103,8 @@ void param_groups_release(struct param_groups *groups);
 /* The arguments of --param-group, for provenance; null: none. */
 json_t *param_groups_json(const struct ivon_train_options *options);
 
-/* The directory of a training: posterior-%08d.h5, log.csv, done. */
+/* The directory of a training: posterior-%08d.h5, log.csv, done, and of one with patience
+   best.h5, a link to one of the first. */
 struct train_directory;
 
 /*
@@ -84,29 +116,62 @@ int train_directory_open(struct train_directory **directory, const char *path, b
                          bool resume, char **newest, struct ivon_error *error);
 void train_directory_close(struct train_directory *directory);
 
-/* A row of log.csv. */
-struct train_row {
-    uint64_t step;
-    double epoch, loss, rate;
-    double test_loss, test_error; /* NaN: not evaluated */
-};
-
 /* Makes the directory, and removes what another training left in it; after step 0, keeps all but
-   the log's rows behind that step. */
-int train_begin(struct train_directory *directory, uint64_t step, struct ivon_error *error);
-int train_log_add(struct train_directory *directory, const struct train_row *row,
-                  struct ivon_error *error);
+   the log's rows behind that step. Opens the log, to be closed also where this fails. */
+int train_begin(struct train_directory *directory, uint64_t step, struct train_log **log,
+                struct ivon_error *error);
 
-/* Return whether the last row has no test, and complete that row. */
-bool train_log_lacks_test(const struct train_directory *directory);
-int train_log_add_test(struct train_directory *directory, double loss, double error_rate,
+/* Opens a log anew: empty, or with the rows that there are up to a step above 0. */
+struct train_log;
+int train_log_open(struct train_log **log, const char *path, uint64_t step,
+                   struct ivon_error *error);
+void train_log_close(struct train_log *log);
+
+/* Hands out the rows in their order. */
+int train_log_read(struct train_log *log,
+                   void (*on_row)(void *context, const struct train_row *row), void *context,
+                   struct ivon_error *error);
+
+int train_log_add(struct train_log *log, const struct train_row *row, struct ivon_error *error);
+
+/* Writes the last row, which was read or added, anew: with more numbers than it had. */
+int train_log_complete(struct train_log *log, const struct train_row *row,
                        struct ivon_error *error);
 
 /* Writes a checkpoint under its step's name. */
 int train_save(struct train_directory *directory, struct ivon_source *source,
                const char *provenance, struct ivon_error *error);
 
-/* Says that the training ended. */
+/* Return whether the checkpoint of a step is there, and remove it. */
+bool train_has(const struct train_directory *directory, uint64_t step);
+int train_remove(struct train_directory *directory, uint64_t step, struct ivon_error *error);
+
+/* Return whether best.h5 leads to a checkpoint, of *step, and let it lead to one that is there. */
+bool train_best(const struct train_directory *directory, uint64_t *step);
+int train_set_best(struct train_directory *directory, uint64_t step, struct ivon_error *error);
+
+/* Chooses the examples that are left out, and checks that they can be. */
+int train_loo_begin(struct train_command *command, struct ivon_error *error);
+
+/* Sets the row's leave-one-out loss, that of the trainer's posterior: to the last bit what
+   ivon-predict-gen says of the checkpoint. */
+int train_loo(struct train_command *command, struct train_row *row, struct ivon_error *error);
+
+/* Takes a row into account, if the loss that decides is in it. */
+void train_stop_add(struct train_stop *stop, const struct train_watch *watch,
+                    const struct train_row *row);
+
+/* Return whether a step has the least loss so far, and whether it is time to stop. */
+bool train_stop_is_best(const struct train_stop *stop, uint64_t step);
+bool train_stop_due(const struct train_stop *stop, const struct train_watch *watch);
+
+/* Adds the options that decide about the end. */
+void train_stop_settings(const struct train_command *command, json_t *settings);
+
+/* Says where the best checkpoint is. */
+void train_stop_note(const struct train_command *command, uint64_t step);
+
+/* Says that the training ended, and which checkpoint was the best. */
 int train_done(struct train_directory *directory, struct ivon_error *error);
 
 #endif

@@ -40,8 +40,8 @@ same() { for file in "$1"/*; do cmp "$file" "$2/${file##*/}" || return 1; done; 
 @test "a training learns, logs and keeps checkpoints that the other commands read" {
   mlp "$(test_set)" --epochs=10 -o run --seed=1
   [ "$(ls run | wc -l)" = 12 ] && [ -e run/done ] && [ -e run/posterior-00000150.h5 ]
-  [ "$(head -1 run/log.csv)" = step,epoch,loss,learning_rate,test_loss,test_error ]
-  [ "$(wc -l < run/log.csv)" = 151 ] && [ "$(grep -vc ',,$' run/log.csv)" = 11 ]
+  [ "$(head -1 run/log.csv)" = step,epoch,loss,learning_rate,test_loss,test_error,loo_loss,loo_loss_se ]
+  [ "$(wc -l < run/log.csv)" = 151 ] && [ "$(grep -vc ',,,,$' run/log.csv)" = 11 ]
   below "$(last run 6)" 0.06
   ivon-info --check run/posterior-*.h5 > /dev/null
   [ "$(ivon-info --json run/posterior-00000150.h5 | jq -c '[.step,.n_train,.ess,.weight_decay]')" = '[150,300,300,0.0001]' ]

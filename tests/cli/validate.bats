@@ -189,15 +189,17 @@ near(h5py.File("lds.h5")["measured"][1], np.log(np.exp(z).sum(1)) - z[np.arange(
   refuse 65 "fitted.h5: $none" "${V[@]/$P/fitted.h5}"
   /usr/bin/python3 -c '
 import h5py, json, shutil, sys
-for name, command in (("other", "ivon-fit x"), ("open", "ivon-train '\''x"), ("empty", ""), ("wrong", "ivon-train --lr=x")):
+for name, command in (("other", "ivon-fit x"), ("open", "ivon-train '\''x"), ("empty", ""), ("wrong", "ivon-train --lr=x"), ("early", None)):
     shutil.copy(sys.argv[1], name + ".h5")
     with h5py.File(name + ".h5", "r+") as f:
         p = json.loads(f.attrs["provenance"])
-        p["command"] = command
+        p["command"] = p["command"] + " --patience=2" if command is None else command
         f.attrs["provenance"] = json.dumps(p)' $P
   for name in other open empty; do
     refuse 65 "$name.h5: its provenance does not hold the command of its training" "${V[@]/$P/$name.h5}"
   done
+  refuse 64 "early.h5: was trained with --patience, of which only the one training has the losses: it cannot be made again on other data" \
+    "${V[@]/$P/early.h5}"
   run -64 "${V[@]/$P/wrong.h5}"
   [[ ${lines[0]} == "ivon-train: --lr: 'x', expected a "* ]]
   ivon-influence $P --data=data.h5:/train --limit=20 --queries=data.h5:/test --validate=3 2>&1 > /dev/null \

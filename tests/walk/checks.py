@@ -17,7 +17,7 @@ SANITIZER = re.compile(r"Sanitizer|runtime error:|SUMMARY:")
 NOTE = re.compile(r"(removing (one|groups?|each|\d+)|influence of .*)\b.* N = |Hessian (mapped|from)|"
                   r": (wrote|keeping|merged|read|kept) |^ |: LDS -?\d|"
                   r"of memory for factors|passes (over|for) |more than 128 outputs: |weight decay .*: NLL |"
-                  r"validation: |no leverage: |: temperature .* fitted to |: threshold ")
+                  r"validation: |no leverage: | was least at step \d+: |: temperature .* fitted to |: threshold ")
 WORDS = re.compile(r"warning: .*(finite|not a number|\bnan\b|no standard error|no rest|too wide|too badly|undefined)")
 WARNING = re.compile(r"^ivon-[a-z-]+: (warning: |.*: warning: )")
 # ivon(1): nan where it is not known; ivon-merge(1): null of means alone
@@ -33,7 +33,7 @@ COLUMNS = {
                  r"lds|standard_error|rows|sum|measured",
     "predict-gen": r"step|(train|loo|lgo|test)_(loss|error)(_se)?|waic|psis_loo(_se)?|pareto_k_bad|approximation_k|"
                    r"hessian_at_start|class|count|(rest_)?(loss|error)(_without)?|loo_diff(_se)?",
-    "train": r"step|epoch|loss|learning_rate|test_loss|test_error",
+    "train": r"step|epoch|loss|learning_rate|test_loss|test_error|loo_loss(_se)?",
 }
 
 

@@ -637,6 +637,15 @@ def pictured(*kinds, rule):
     return when(lambda call: call.arguments[0] in kinds, rule)
 
 
+def leaves_out(call):
+    """The training has a leave-one-out loss."""
+    return call.has("loo") or call.has("patience")
+
+
+def has_posterior(call):
+    return not any(call.has_value("optimizer", method) for method in ("adamw", "soap", "sgd"))
+
+
 def hessian_estimate(call):
     return ["--hessian=" + call.some("price", "gradsq")]
 
@@ -895,6 +904,9 @@ RULES = {
         "augment": rarely(values("crop1", "flip", "crop4,flip", "x", edge=0)), "output": None,
         "save-every": values(0, 1, 2), "test": more_data, "eval-every": when(lambda call: call.has("test"),
                                                                              values(1, 2)),
+        "loo": when(has_posterior, flag), "loo-every": when(leaves_out, values(1, 2)), "loo-rows": when(leaves_out, values(1, 5, 1000)),
+        "patience": values(1, 2, 5), "stop-by": when(lambda call: call.has("patience"),
+                                                     values("loo", "test", edge=0.02)),
         "resume": unless("force", flag),
     },
 }

@@ -285,7 +285,7 @@ class Walk:
     def success_train(self, call, result, directory, given):
         with open(os.path.join(directory, "run", "log.csv")) as file:
             log = checks.read_csv(file.read())
-        checks.check_table(call, log, result.stderr, ("test_loss", "test_error"))
+        checks.check_table(call, log, result.stderr, ("test_loss", "test_error", "loo_loss", "loo_loss_se"))
         checkpoints = [name for name in os.listdir(os.path.join(directory, "run")) if name.endswith(".h5")]
         checks.demand(checkpoints, "no checkpoint")
         for name in checkpoints:
