@@ -45,6 +45,8 @@ enum {
     KEY_STEPS,
     KEY_ACCUMULATE,
     KEY_AUGMENT,
+    KEY_CLASS_WEIGHTS,
+    KEY_LABEL_SMOOTHING,
     KEY_SAVE_EVERY,
     KEY_EVAL_EVERY,
     KEY_TEST,
@@ -108,6 +110,10 @@ static const struct argp_option option_table[] = {
      "Begin it anew after T_0 steps, and then each time after T_MULT times as many (default 1)", 3},
     {"accumulate", KEY_ACCUMULATE, "N", 0, "Batches of a step (default 1)", 3},
     {"augment", KEY_AUGMENT, "cropN,flip", 0, "Shift and mirror images at random", 3},
+    {"class-weights", KEY_CLASS_WEIGHTS, "W,W,...|balanced|FILE", 0,
+     "Of the losses of each class in the training", 3},
+    {"label-smoothing", KEY_LABEL_SMOOTHING, "X", 0,
+     "Spread so much of each label over all classes (default 0)", 3},
     {"output", 'o', "DIR", 0, "Directory of checkpoints and log", 4},
     {"save-every", KEY_SAVE_EVERY, "N", 0,
      "Steps between checkpoints (default: an epoch; 0: only the last)", 4},
@@ -161,6 +167,8 @@ static const struct number {
      WITH_HESSIAN},
     {KEY_CLIP_NORM, "--clip-norm", offsetof(struct ivon_train_options, norm_clip), true,
      ANY_METHOD},
+    {KEY_LABEL_SMOOTHING, "--label-smoothing", offsetof(struct ivon_train_options, label_smoothing),
+     false, ANY_METHOD},
 };
 
 enum { CHOICES_MAX = 8 };
@@ -514,6 +522,13 @@ static error_t train_parse(int key, char *argument, struct argp_state *state)
     case KEY_AUGMENT:
         command->augment = argument;
         return 0;
+    case KEY_CLASS_WEIGHTS:
+        if (!train_class_weights_parse(command, argument))
+            argp_failure(state, EX_USAGE, 0,
+                         "--class-weights: '%s', expected balanced, numbers that are not negative, "
+                         "such as 1,2.5,1, or a file of them",
+                         argument);
+        return 0;
     case KEY_TEST:
         command->test = argument;
         return 0;
@@ -561,6 +576,7 @@ void train_command_release(struct train_command *command)
     train_directory_close(command->written);
     name_filter_release(&command->freeze);
     param_groups_release(&command->groups);
+    free(command->weights_of_classes);
     evaluation_release(&command->evaluation);
     free(command->graph);
     free(command->provenance);
@@ -593,6 +609,8 @@ int train_run(int argc, char **argv)
     int code = 0;
     if (command.from)
         code = provenance_add_input(provenance, command.from, NAN, false, &error);
+    if (!code)
+        code = train_class_weights_take(&command, &error);
     json_object_set_new(provenance, "training", train_settings(&command));
     command.provenance = provenance_text(provenance);
     if (command.files.no_provenance) {

@@ -41,6 +41,8 @@ static json_t *method_settings(const struct ivon_train_options *options, const c
         (json_int_t)options->accumulate, "augment", report_json_text(augment));
     json_object_set_new(settings, "restarts", restarts_json(options));
     json_object_set_new(settings, "param-group", param_groups_json(options));
+    json_object_set_new(settings, "class-weights", train_class_weights_json(options));
+    json_object_set_new(settings, "label-smoothing", report_json_number(options->label_smoothing));
     if (options->method != IVON_METHOD_SGD)
         json_object_set_new(settings, "beta2", report_json_number(options->beta2));
     if (!traits->posterior) /* else it is in the checkpoint, and checked */

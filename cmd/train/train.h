@@ -1,6 +1,7 @@
-/* ivon-train: parsed by train.c and train/param_groups.c, run by train/run.c; train/directory.c and
-   log.c keep what is written, train/loo.c evaluates and train/stop.c judges by that,
-   train/settings.c keeps what it was trained with, and train/replay.c trains so again. */
+/* ivon-train: parsed by train.c, train/param_groups.c and train/class_weights.c, run by
+   train/run.c; train/directory.c and log.c keep what is written, train/loo.c evaluates and
+   train/stop.c judges by that, train/settings.c keeps what it was trained with, and train/replay.c
+   trains so again. */
 #ifndef CMD_TRAIN_TRAIN_H
 #define CMD_TRAIN_TRAIN_H
 
@@ -50,13 +51,14 @@ struct train_command {
     struct name_filter freeze;
     struct param_groups groups;
     const char *architecture, *from, *test, *directory;
-    const char *augment; /* as it was given; null: not at all */
+    const char *augment, *class_weights; /* as they were given; null: not at all */
     bool resume, posterior_prior, no_sandbox;
     uint64_t save_every, eval_every; /* steps; UINT64_MAX: once an epoch */
     bool eval_given;
     struct train_watch watch;
 
     /* While it runs: */
+    double *weights_of_classes; /* owned */
     char *provenance;
     struct ivon_examples *examples, *test_examples;
     struct ivon_examples *loo_examples; /* the examples, or some of them; null: not wanted */
@@ -84,6 +86,13 @@ int train_make_network(struct train_command *command, struct ivon_source *resume
 
 /* Trains. The error's code is IVON_ERROR_CANCELLED when a signal stopped it, after saving. */
 int train(struct train_command *command, struct ivon_error *error);
+
+/* Takes --class-weights; false where it is a list that has something else than weights. Then reads
+   the file that it names, if it does. The weights as the provenance has them; null: there are
+   none. */
+bool train_class_weights_parse(struct train_command *command, const char *text);
+int train_class_weights_take(struct train_command *command, struct ivon_error *error);
+json_t *train_class_weights_json(const struct ivon_train_options *options);
 
 /* The options that decide about the bits of a training, for its checkpoints' provenance. */
 json_t *train_settings(const struct train_command *command);

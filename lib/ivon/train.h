@@ -8,7 +8,10 @@
  *
  * The loss is the mean of L(y, f) over the examples of a mini-batch, or over their tokens, those
  * with an ignored target left out. L has no constants: −log softmax(f)_y; Σ_k softplus f − y f;
- * ½ ‖(f − y)/noise_std‖².
+ * ½ ‖(f − y)/noise_std‖². That of classes may be smoothed and weighted, as PyTorch's
+ * CrossEntropyLoss does: −Σ_c q_c log p_c, q_c = (1 − ε) w_y [c = y] + ε w_c/K, whose mean is the
+ * sum over that of the w_y. Then λ is still the number of losses: the posterior is that of the sum
+ * of the losses with weights whose mean over them is 1.
  *
  * A training depends on network, data, options and seed alone, to the last bit: not on threads, and
  * not on whether it was interrupted and resumed.
@@ -162,6 +165,13 @@ struct ivon_train_options {
        begins again after so many steps behind the warmup, and each further time after
        restart_growth times as many; 0: never. PyTorch's T_0 and T_mult. */
     uint64_t restart_every, restart_growth;
+    /* Categorical: ε, from 0 to 1; and w, not negative, one for each of the classes, copied; null:
+       all are 1, unless they are balanced: the number of losses over that of those of the class
+       and of classes, 0 of a class that has none. */
+    double label_smoothing;
+    const double *class_weights;
+    size_t class_weight_count;
+    bool balanced_classes;
 };
 
 /* The defaults of a method: those of the papers and, of AdamW and SGD, PyTorch's; 1 epoch of
@@ -218,7 +228,8 @@ struct ivon_train_state {
     uint64_t step, steps; /* done, of the whole training */
     uint64_t epoch_steps; /* of an epoch, at least 1 */
     double epoch;         /* how many of them are done */
-    double loss;          /* of the last step, at its samples; NaN before the first */
+    double loss;          /* of the last step, at its samples, smoothed and weighted as it is
+                             trained; NaN before the first */
     double rate;          /* of the last step, with the schedule's factor */
     double ess;           /* λ; NaN unless the method has a posterior */
     uint64_t examples;

@@ -120,7 +120,6 @@ static void steps_are_pulled_by_the_whole_precision(void **unused)
         struct structured structured, unbound;
         struct structured_data data;
         double prior_mean[DENSE_MOST];
-        uint64_t losses;
         double loss;
         structured_begin(&structured, low_rank);
         begin_unbound(&unbound);
@@ -134,8 +133,7 @@ static void steps_are_pulled_by_the_whole_precision(void **unused)
             assert_true(fabs(states[0].precision[i] - START - precision[i][i]) <=
                         200 * 0x1p-24 * states[0].precision[i]);
         for (uint64_t step = 1; step < 5; step++) {
-            data_choose(trainer, &losses);
-            trainer->scale = 1 / (double)losses;
+            trainer->scale = 1 / data_choose(trainer);
             assert_int_equal(lanes_gradient(trainer, &loss, NULL), 0);
             take_state(trainer, &structured, dense, &states[0]);
             assert_int_equal(ivon_trainer_step(trainer, NULL), 0);

@@ -132,11 +132,9 @@ static void enlarge(struct ivon_trainer *trainer)
 /* The gradient of the next step, and its loss. */
 static double compute(struct ivon_trainer *trainer)
 {
-    uint64_t losses;
     double loss;
     struct ivon_error error = {0};
-    data_choose(trainer, &losses);
-    trainer->scale = 1 / (double)losses;
+    trainer->scale = 1 / data_choose(trainer);
     assert_int_equal(lanes_gradient(trainer, &loss, &error), 0);
     return loss;
 }
@@ -197,6 +195,64 @@ static void gradient_is_that_of_the_mean_loss(void **unused)
         ivon_trainer_free(trainer);
         ivon_examples_close(examples);
     }
+}
+
+/*
+ * A smoothed and weighted loss is that of its formula, of the logits, in doubles; and its gradient
+ * that of the loss, by the differences above, of a loss that is divided by the weights of the
+ * targets, not by 3 times their number: three times as exact.
+ */
+static void losses_are_smoothed_and_weighted(void **unused)
+{
+    (void)unused;
+    enum { K = 3 };
+    static const double w[K] = {0.5, 3, 0}, smoothing = 0.3;
+    struct ivon_examples *examples = open_sample(&cases[0]);
+    struct ivon_train_options options = options_of(&cases[0]);
+    double f[K][EXAMPLES], expected = 0, weight = 0;
+    int64_t labels[EXAMPLES];
+    options.label_smoothing = smoothing;
+    options.class_weights = w;
+    options.class_weight_count = K;
+    struct ivon_trainer *trainer = begin_training(&cases[0], examples, &options);
+    read_sample((void *)&cases[0], 1, 0, EXAMPLES, labels, NULL);
+    for (size_t c = 0; c < K; c++)
+        assert_int_equal(
+            ivon_trainer_measure(trainer, examples, "y", IVON_MEASURE_LOGIT, c, f[c], NULL), 0);
+    for (size_t i = 0; i < EXAMPLES - IGNORED; i++) {
+        double z = exp(-f[0][i]) + exp(-f[1][i]) + exp(-f[2][i]); /* logits, negated */
+        for (size_t c = 0; c < K; c++)
+            expected -= (smoothing * w[c] / K +
+                         (c == (size_t)labels[i] ? (1 - smoothing) * w[c] : 0)) *
+                        (-f[c][i] - log(z));
+        weight += w[labels[i]];
+    }
+    assert_true(fabs(compute(trainer) - expected / weight) < 0x1p-20);
+    for (size_t p = 0; p < trainer->network->parameter_count; p++)
+        for (size_t i = 0; i < trainer_parameter(trainer, p)->count; i += 2) {
+            float *m = optimizer_mean(trainer->optimizer, p) + i, kept = *m;
+            *m = kept + (float)step;
+            double above = compute(trainer), top = (double)*m;
+            *m = kept - (float)step;
+            double below = compute(trainer), bottom = (double)*m;
+            *m = kept;
+            compute(trainer);
+            double found = (double)trainer->lanes[0].gradients.arrays[p][i];
+            assert_true(fabs(found - (above - below) / (top - bottom)) < tolerance);
+        }
+    ivon_trainer_free(trainer);
+    options.class_weights = NULL;
+    options.balanced_classes = true;
+    trainer = begin_training(&cases[0], examples, &options);
+    for (size_t c = 0; c < K; c++) {
+        double count = 0;
+        for (size_t i = 0; i < EXAMPLES - IGNORED; i++)
+            count += labels[i] == (int64_t)c;
+        assert_true(fabs(trainer->objective.weights[c] * count * K / (EXAMPLES - IGNORED) - 1) <
+                    1e-12);
+    }
+    ivon_trainer_free(trainer);
+    ivon_examples_close(examples);
 }
 
 static float *copy_gradient(const struct ivon_trainer *trainer)
@@ -521,9 +577,9 @@ static void options_are_checked(void **unused)
     (void)unused;
     struct ivon_examples *examples = open_sample(&cases[0]);
     struct ivon_train_start start = {.architecture = cases[0].architecture};
-    struct ivon_train_options wrong[6];
+    struct ivon_train_options wrong[10];
     struct ivon_trainer *trainer = NULL;
-    for (size_t i = 0; i < 6; i++)
+    for (size_t i = 0; i < 10; i++)
         wrong[i] = options_of(&cases[0]);
     wrong[0].method = (enum ivon_method)99;
     wrong[1].schedule = (enum ivon_schedule)3;
@@ -531,7 +587,14 @@ static void options_are_checked(void **unused)
     wrong[3].task.reserved[0] = 1;
     wrong[4].size = 0;
     wrong[5].basis_every = 0;
-    for (size_t i = 0; i < 6; i++)
+    wrong[6].label_smoothing = NAN;
+    wrong[7].class_weights = (const double[]){1, 2, 3};
+    wrong[7].class_weight_count = 2;
+    wrong[8].class_weights = (const double[]){1, -2, 3};
+    wrong[8].class_weight_count = 3;
+    wrong[9] = options_of(&cases[1]);
+    wrong[9].balanced_classes = true;
+    for (size_t i = 0; i < 10; i++)
         assert_int_equal(ivon_trainer_new(&trainer, &start, examples, "y", &wrong[i], NULL),
                          IVON_ERROR_ARGUMENT);
     assert_null(trainer);
@@ -556,6 +619,7 @@ static void methods(void **unused)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(gradient_is_that_of_the_mean_loss),
+                                       cmocka_unit_test(losses_are_smoothed_and_weighted),
                                        cmocka_unit_test(batches_and_tiles),
                                        cmocka_unit_test(epochs),
                                        cmocka_unit_test(images),

@@ -117,12 +117,24 @@ void data_close(struct training_data *data)
     *data = (struct training_data){0};
 }
 
-void data_choose(struct ivon_trainer *trainer, uint64_t *losses)
+double data_weight(const struct ivon_trainer *trainer, uint64_t example)
+{
+    const double *weights = trainer->objective.weights;
+    const int64_t *labels = trainer->data.labels + example * trainer->outputs.tokens;
+    double weight = 0;
+    if (!weights)
+        return (double)count_losses(trainer, example);
+    for (size_t t = 0; t < trainer->outputs.tokens; t++)
+        weight += labels[t] == trainer->options.task.ignored ? 0 : weights[labels[t]];
+    return weight;
+}
+
+double data_choose(struct ivon_trainer *trainer)
 {
     const struct training_data *data = &trainer->data;
     uint64_t first = optimizer_steps(trainer->optimizer) * trainer->options.accumulate;
     struct chosen *chosen = trainer->chosen;
-    *losses = 0;
+    double weight = 0;
     for (uint64_t batch = first; batch < first + trainer->options.accumulate; batch++) {
         uint64_t epoch = batch / trainer->epoch_batches;
         size_t at = (size_t)(batch % trainer->epoch_batches) * trainer->batch;
@@ -131,9 +143,10 @@ void data_choose(struct ivon_trainer *trainer, uint64_t *losses)
         trainer->order_epoch = epoch;
         for (size_t i = 0; i < trainer->batch; i++, chosen++) {
             *chosen = (struct chosen){trainer->order[at + i], epoch};
-            *losses += count_losses(trainer, chosen->example);
+            weight += data_weight(trainer, chosen->example);
         }
     }
+    return weight;
 }
 
 static void gather_input(const struct ivon_trainer *trainer, const struct feed_field *input,

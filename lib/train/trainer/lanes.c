@@ -117,7 +117,7 @@ void lanes_release(struct ivon_trainer *trainer)
     }
 }
 
-/* Loss and adjoints of a tile: e over the losses of the step; 0 for what fills the tile up. */
+/* Loss and adjoints of a tile: e over the weight of the step's losses; 0 for what fills the tile up. */
 static void trainer_lanes_evaluate(const struct ivon_trainer *trainer, struct lane *lane,
                                    const float *f, size_t count)
 {
@@ -130,6 +130,7 @@ static void trainer_lanes_evaluate(const struct ivon_trainer *trainer, struct la
     float scale = (float)trainer->scale;
     likelihood_evaluate(likelihood, rows, f, &targets, lane->adjoint, lane->row_loss);
     likelihood_residual(likelihood, rows, lane->adjoint, &targets, lane->adjoint);
+    objective_apply(&trainer->objective, rows, f, &targets, lane->adjoint, lane->row_loss);
     for (size_t i = 0; i < rows; i++)
         lane->loss += lane->row_loss[i];
     for (size_t i = 0; i < rows * k; i++)

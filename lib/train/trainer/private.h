@@ -1,9 +1,10 @@
 /*
- * The inside of a trainer: set up by trainer.c, with what it begins with from trainer/start.c and
- * the data from trainer/data.c, a posterior as the prior from trainer/prior.c, the groups of its
- * parameters from trainer/groups.c, the bases of its matrices from trainer/bases.c; gradients by
- * trainer/lanes.c, steps by trainer/step.c, the state, which trainer/state.c lists, as a checkpoint
- * by trainer/source.c, and back by trainer/resume.c, losses on other data by trainer/test.c.
+ * The inside of a trainer: set up by trainer.c, with what it begins with from trainer/start.c, the
+ * data from trainer/data.c and their loss from trainer/objective.c, a posterior as the prior from
+ * trainer/prior.c, the groups of its parameters from trainer/groups.c, the bases of its matrices
+ * from trainer/bases.c; gradients by trainer/lanes.c, steps by trainer/step.c, the state, which
+ * trainer/state.c lists, as a checkpoint by trainer/source.c, and back by trainer/resume.c, losses
+ * on other data by trainer/test.c.
  */
 #ifndef TRAIN_TRAINER_PRIVATE_H
 #define TRAIN_TRAINER_PRIVATE_H
@@ -41,6 +42,15 @@ struct training_data {
     struct augmentation augmentation;
     bool augmented;
     int64_t image[3]; /* channels, height, width */
+};
+
+/* The loss of a training where it is not the likelihood's own: see objective.c. */
+struct objective {
+    double
+        *weights; /* w, of each class, all 1 where none are given; null: it is the likelihood's */
+    double sum;   /* Σ w */
+    double smoothing;
+    size_t k;
 };
 
 /* An example of a step. */
@@ -92,6 +102,7 @@ struct ivon_trainer {
     struct training_data data;
     struct outputs outputs;
     struct likelihood likelihood;
+    struct objective objective;
     struct schedule schedule;
     struct thread_pool *pool; /* of lanes and optimizer */
     struct optimizer *optimizer;
@@ -112,7 +123,7 @@ struct ivon_trainer {
     struct runner runner; /* has a worker for each lane */
     struct lane lanes[LANES_MAX];
     size_t lane_count, lane_size; /* lanes, and the examples of each */
-    double scale;                 /* of adjoints: 1/(losses of the step) */
+    double scale;                 /* of adjoints: 1/(weight of the step's losses) */
     bool probabilities;           /* the first outputs of all were, where logits are taken */
     bool begun;                   /* the step has used a sample: it cannot be stopped any more */
     double loss, rate;
@@ -210,8 +221,21 @@ int data_read_targets(struct ivon_trainer *trainer, struct ivon_examples *exampl
                       struct ivon_error *error);
 void data_close(struct training_data *data);
 
-/* Chooses the step's examples; *losses receives how many losses they have. */
-void data_choose(struct ivon_trainer *trainer, uint64_t *losses);
+/* The weight of an example's losses: their number, where classes have none. */
+double data_weight(const struct ivon_trainer *trainer, uint64_t example);
+
+/* Chooses the step's examples, and returns the weight of their losses. */
+double data_choose(struct ivon_trainer *trainer);
+
+/* Checks what the options say of the loss; and makes it, once the targets were read. */
+int objective_check_options(const struct ivon_train_options *options, struct ivon_error *error);
+int objective_make(struct ivon_trainer *trainer, struct ivon_error *error);
+void objective_release(struct objective *objective);
+
+/* Turns the likelihood's losses and residuals e of rows, of outputs f, into those of the training,
+   unless these are the same. */
+void objective_apply(const struct objective *objective, size_t rows, const float *f,
+                     const struct row_targets *targets, float *e, double *losses);
 
 /* Copies chosen examples [at, at + count) to the lane, and fills its tile up. */
 void data_gather(const struct ivon_trainer *trainer, struct lane *lane, size_t at, size_t count);

@@ -40,11 +40,11 @@ static int spoilt(const struct ivon_trainer *trainer, const struct optimizer_rep
 int ivon_trainer_step(struct ivon_trainer *trainer, struct ivon_error *error)
 {
     const struct ivon_train_options *options = &trainer->options;
-    uint64_t step = optimizer_steps(trainer->optimizer), losses;
+    uint64_t step = optimizer_steps(trainer->optimizer);
     double factor = schedule_factor(&trainer->schedule, step), sum = 0;
     struct optimizer_report report = {.updated = false};
-    data_choose(trainer, &losses);
-    trainer->scale = losses ? 1 / (double)losses : 0;
+    double weight = data_choose(trainer);
+    trainer->scale = weight > 0 ? 1 / weight : 0;
     for (unsigned sample = 0; sample < options->samples; sample++) {
         double loss;
         trainer->begun = sample > 0;

@@ -86,6 +86,7 @@ void ivon_trainer_free(struct ivon_trainer *trainer)
     optimizer_free(trainer->optimizer);
     thread_pool_free(trainer->pool);
     data_close(&trainer->data);
+    objective_release(&trainer->objective);
     prior_release(&trainer->prior);
     bases_release(trainer);
     weights_release(&trainer->rho_hessian);
@@ -133,7 +134,7 @@ static int trainer_check_options(const struct ivon_train_options *options, struc
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%" PRIu64 " steps between new bases, expected from 1 to %u",
                               options->basis_every, UINT_MAX);
-    return 0;
+    return objective_check_options(options, error);
 }
 
 /* Counts tensors of the weights that found no place in the network. */
@@ -273,6 +274,8 @@ static int set_up(struct ivon_trainer *trainer, struct ivon_examples *examples, 
                                               options->task.noise_std};
     if (!code)
         code = data_read_targets(trainer, examples, field, error);
+    if (!code)
+        code = objective_make(trainer, error);
     if (!code)
         code = lanes_make(trainer, error);
     if (!code && ivon_method_traits(options->method)->bases)
