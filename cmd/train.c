@@ -17,6 +17,7 @@ enum {
     KEY_SEED,
     KEY_FROM,
     KEY_PRIOR,
+    KEY_PRIOR_SCALE,
     KEY_FREEZE,
     KEY_OPTIMIZER,
     KEY_LR,
@@ -73,6 +74,8 @@ static const struct argp_option option_table[] = {
     {"seed", KEY_SEED, "N", 0, "Of initial values, order, augmentation, noise (default 0)", 1},
     {"prior", KEY_PRIOR, "zero|posterior", 0,
      "IVON: weight decay to zero (default), or --from as the prior", 2},
+    {"prior-scale", KEY_PRIOR_SCALE, "X", 0,
+     "--prior=posterior: multiply its precision (default 1)", 2},
     {"optimizer", KEY_OPTIMIZER, "ivon|evon|bbb|adamw|soap|sgd", 0, "Default ivon", 2},
     {"lr", KEY_LR, "X", 0, "Learning rate", 2},
     {"ess", KEY_ESS, "X", 0,
@@ -163,6 +166,8 @@ static const struct number {
     {KEY_BETA3, "--beta3", offsetof(struct ivon_train_options, basis_beta), false, WITH_BASES},
     {KEY_WEIGHT_DECAY, "--weight-decay", offsetof(struct ivon_train_options, weight_decay), false,
      ANY_METHOD},
+    {KEY_PRIOR_SCALE, "--prior-scale", offsetof(struct ivon_train_options, prior_scale), true,
+     IVON},
     {KEY_CLIP_RADIUS, "--clip-radius", offsetof(struct ivon_train_options, clip_radius), true,
      WITH_HESSIAN},
     {KEY_CLIP_NORM, "--clip-norm", offsetof(struct ivon_train_options, norm_clip), true,
@@ -188,6 +193,15 @@ struct given {
 static double *number_of(struct ivon_train_options *options, size_t i)
 {
     return (double *)(void *)((char *)options + numbers[i].offset);
+}
+
+/* Returns whether one of the numbers was given, by the key of its option. */
+static bool number_given(const struct given *given, int key)
+{
+    for (size_t i = 0; i < NUMBERS; i++)
+        if (numbers[i].key == key)
+            return given->number[i];
+    return false;
 }
 
 /* The first option that was given and is not for the method; null: none. */
@@ -271,6 +285,8 @@ static void settle_options(struct given *given, struct argp_state *state)
                      ivon_method_traits(options->method)->name);
     if (!isfinite(options->rate))
         argp_failure(state, EX_USAGE, 0, "no learning rate given: name it by --lr");
+    if (!given->command->posterior_prior)
+        options->prior_scale = NAN;
     check_betas(options, state);
     param_groups_check(&given->command->groups, options->method, state);
     options->rescale = given->rescale ? given->rescaled : defaults.rescale;
@@ -303,6 +319,8 @@ static void train_check_arguments(const struct given *given, struct argp_state *
         argp_failure(state, EX_USAGE, 0, "--init is for --arch");
     if (command->posterior_prior && !command->from)
         argp_failure(state, EX_USAGE, 0, "--prior=posterior needs --from=POSTERIOR");
+    if (number_given(given, KEY_PRIOR_SCALE) && !command->posterior_prior)
+        argp_failure(state, EX_USAGE, 0, "--prior-scale is for --prior=posterior");
     if (!command->options.epochs == !command->options.steps)
         argp_failure(state, EX_USAGE, 0, "give one of --epochs and --steps");
     if (command->eval_given && !command->test)

@@ -13,10 +13,10 @@ static const char *flag(bool value)
     return value ? "yes" : "no";
 }
 
-/* A clip, of which an infinite one is none: null. */
-static json_t *clip_json(double clip)
+/* A number, of which one that is not finite is none: null. */
+static json_t *finite_json(double number)
 {
-    return isinf(clip) ? json_null() : report_json_number(clip);
+    return isfinite(number) ? report_json_number(number) : json_null();
 }
 
 /* T_0,T_MULT; null: none. */
@@ -35,8 +35,8 @@ static json_t *method_settings(const struct ivon_train_options *options, const c
     json_t *settings = json_pack(
         "{s:o, s:o, s:o, s:s, s:I, s:I, s:s, s:I, s:I, s:o}", "lr",
         report_json_number(options->rate), "beta1", report_json_number(options->beta1), "clip-norm",
-        clip_json(options->norm_clip), "schedule", ivon_schedule_name(options->schedule), "warmup",
-        (json_int_t)options->warmup, "seed", (json_int_t)options->seed, "debias",
+        finite_json(options->norm_clip), "schedule", ivon_schedule_name(options->schedule),
+        "warmup", (json_int_t)options->warmup, "seed", (json_int_t)options->seed, "debias",
         flag(options->debias), "batch", (json_int_t)options->batch, "accumulate",
         (json_int_t)options->accumulate, "augment", report_json_text(augment));
     json_object_set_new(settings, "restarts", restarts_json(options));
@@ -59,7 +59,9 @@ static json_t *method_settings(const struct ivon_train_options *options, const c
     json_object_set_new(settings, "mc-samples", json_integer((json_int_t)options->samples));
     if (options->method == IVON_METHOD_BBB)
         return settings;
-    json_object_set_new(settings, "clip-radius", clip_json(options->clip_radius));
+    json_object_set_new(settings, "clip-radius", finite_json(options->clip_radius));
+    if (options->method == IVON_METHOD_IVON)
+        json_object_set_new(settings, "prior-scale", finite_json(options->prior_scale));
     json_object_set_new(settings, "hessian", json_string(price ? "price" : "gradsq"));
     json_object_set_new(settings, "hess-every", json_integer((json_int_t)options->hessian_every));
     json_object_set_new(settings, "rescale-lr", json_string(flag(options->rescale)));

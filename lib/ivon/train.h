@@ -172,6 +172,8 @@ struct ivon_train_options {
     const double *class_weights;
     size_t class_weight_count;
     bool balanced_classes;
+
+    double prior_scale; /* with a posterior as the prior: its precision is multiplied by it */
 };
 
 /* The defaults of a method: those of the papers and, of AdamW and SGD, PyTorch's; 1 epoch of
@@ -196,8 +198,8 @@ struct ivon_train_start {
        those of the initialisation; of a network, its initializers, of which floats of at least one
        axis are trained, but running statistics are not. */
     struct ivon_source *weights;
-    /* IVON: a posterior, of any structure, that takes the place of weight decay to zero; null:
-       none. It is not needed after ivon_trainer_new. */
+    /* IVON: a posterior, of any structure, that takes the place of weight decay to zero, with its
+       precision times prior_scale; null: none. It is not needed after ivon_trainer_new. */
     struct ivon_source *prior;
     /* The weights are a checkpoint of this very training, which goes on behind it. */
     bool resume;

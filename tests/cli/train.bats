@@ -284,6 +284,48 @@ PYTHON
   ivon-train "${common[@]}" "${options[@]}" --from=last.h5 --steps=3 --freeze='fc1.*' -o d
 }
 
+@test "the prior's precision is multiplied by --prior-scale" {
+  mlp --epochs=10 -o base --save-every=0
+  data=--data=$BATS_FILE_TMPDIR/data.h5:/train
+  options=("$data" --lr=0.1 --batch=20 --beta2=0.99 --prior=posterior --steps=20)
+  cp base/posterior-00000150.h5 diagonal.h5
+  ivon-fit -q diagonal.h5 "$data" --structure=kronecker --weight-decay=1e-3 -o kronecker.h5
+  ivon-fit -q diagonal.h5 "$data" --structure=lowrank:diagonal --rank=9 --weight-decay=1e-3 -o lowrank.h5
+  for prior in diagonal kronecker lowrank; do
+    # The precision is ess (h + weight_decay): with half the ess and twice the scale it is the same.
+    $python -c '
+import h5py, sys
+h5py.File(sys.argv[1], "a").attrs["ess"] /= 2' $prior.h5
+    ivon-train "${common[@]}" "${options[@]}" --from=$prior.h5 --save-every=0 -o halved
+    ivon-train "${common[@]}" "${options[@]}" --from=$prior.h5 --save-every=0 -o one --prior-scale=1
+    ivon-train "${common[@]}" "${options[@]}" --from=$prior.h5 --save-every=10 -o doubled --prior-scale=2
+    rm doubled/done doubled/posterior-00000020.h5
+    ivon-train "${common[@]}" "${options[@]}" --from=$prior.h5 --save-every=10 -o doubled --prior-scale=2 --resume -j3
+    same halved one
+    $python -c '
+import h5py, sys
+h5py.File(sys.argv[1], "a").attrs["ess"] *= 2' $prior.h5
+    ivon-train "${common[@]}" "${options[@]}" --from=$prior.h5 --save-every=10 -o whole
+    same whole doubled
+    ! cmp -s halved/posterior-00000020.h5 whole/posterior-00000020.h5 || return 1
+    rm -r halved one doubled whole
+  done
+}
+
+@test "a prior's scale is recorded, and told of when a training goes on with another" {
+  mlp --steps=9 -o base --save-every=0
+  options=(--data="$BATS_FILE_TMPDIR/data.h5:/train" --from=base/posterior-00000009.h5 --lr=0.1 --beta2=0.5 -o run)
+  ivon-train "${options[@]}" --steps=2 --prior=posterior --prior-scale=0.25
+  run -0 ivon-train "${options[@]}" --steps=3 --resume --prior=posterior
+  [ "$output" = "ivon-train: warning: run/posterior-00000002.h5: --prior-scale was 0.25 and is 1.0: this goes on, but not as one training would have" ]
+  run -0 ivon-train "${options[@]}" --steps=4 --resume
+  [ "$output" = "ivon-train: warning: run/posterior-00000003.h5: --prior-scale was 1.0 and is none: this goes on, but not as one training would have" ]
+}
+
+@test "three tasks in turn, each the prior of the next, are all data together" {
+  $python "$BATS_TEST_DIRNAME/../oracle/continual.py"
+}
+
 @test "a graph's own initializers are trained, and so are checkpoints of other writers" {
   $python - "$BATS_TEST_DIRNAME/../oracle" <<'PYTHON'
 import numpy as np, onnx
@@ -352,6 +394,8 @@ refused() { # STATUS MESSAGE OPTION...
   refused 64 "--arch and --model exclude each other" "${b[@]}" --model=g.onnx
   refused 64 "--init is for --arch" --model=g.onnx --init=kaiming --data="$data" -o run --lr=1 --epochs=1
   refused 64 "--prior=posterior needs --from=POSTERIOR" "${b[@]}" --prior=posterior
+  refused 64 "--prior-scale is for --prior=posterior" "${b[@]}" --prior-scale=2
+  refused 64 "--prior-scale: '0', expected a positive number" "${b[@]}" --prior=posterior --from=x --prior-scale=0
   refused 64 "--eval-every is for --test" "${b[@]}" --eval-every=3
   refused 64 "--likelihood=gaussian needs --noise-std" "${b[@]}" --likelihood=gaussian
   refused 64 "--noise-std is for --likelihood=gaussian" "${b[@]}" --noise-std=1

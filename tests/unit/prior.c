@@ -22,7 +22,8 @@ static void begin_unbound(struct structured *structured)
 
 static struct ivon_trainer *trainer_of(const struct structured *structured,
                                        const struct structured *unbound,
-                                       const struct structured_data *data, int threads)
+                                       const struct structured_data *data, double scale,
+                                       int threads)
 {
     struct ivon_train_options options = ivon_train_defaults(IVON_METHOD_IVON);
     const struct ivon_train_start start = {.network = unbound->model.network,
@@ -35,6 +36,7 @@ static struct ivon_trainer *trainer_of(const struct structured *structured,
     options.beta2 = BETA2;
     options.ess = ESS;
     options.hessian_init = START;
+    options.prior_scale = scale;
     options.batch = EXAMPLES;
     options.steps = 9;
     options.resources.threads = threads;
@@ -43,15 +45,15 @@ static struct ivon_trainer *trainer_of(const struct structured *structured,
     return trainer;
 }
 
-/* P/λ, row by row, of vectors of the dense covariance. */
-static void dense_precision(const struct dense *dense, dense_matrix precision)
+/* P/λ times the scale, row by row, of vectors of the dense covariance. */
+static void dense_precision(const struct dense *dense, double scale, dense_matrix precision)
 {
     static dense_matrix copy, root;
     memcpy(copy, dense->covariance, sizeof copy);
     dense_invert(dense->size, copy, precision, root);
     for (size_t i = 0; i < dense->size; i++)
         for (size_t j = 0; j < dense->size; j++)
-            precision[i][j] /= ESS;
+            precision[i][j] *= scale / ESS;
 }
 
 /* Elements of a parameter in vectors of the dense covariance. */
@@ -116,7 +118,9 @@ static void steps_are_pulled_by_the_whole_precision(void **unused)
     (void)unused;
     static dense_matrix precision;
     static struct state states[2];
-    for (int low_rank = 0; low_rank < 2; low_rank++) {
+    for (int i = 0; i < 4; i++) {
+        bool low_rank = i % 2;
+        double scale = i < 2 ? 1 : 0.7;
         struct structured structured, unbound;
         struct structured_data data;
         double prior_mean[DENSE_MOST];
@@ -124,14 +128,14 @@ static void steps_are_pulled_by_the_whole_precision(void **unused)
         structured_begin(&structured, low_rank);
         begin_unbound(&unbound);
         data_begin(&data, &structured.model, IVON_CATEGORICAL);
-        struct ivon_trainer *trainer = trainer_of(&structured, &unbound, &data, 1);
+        struct ivon_trainer *trainer = trainer_of(&structured, &unbound, &data, scale, 1);
         struct dense *dense = dense_new(structured.model.source, everything);
-        dense_precision(dense, precision);
+        dense_precision(dense, scale, precision);
         take_state(trainer, &structured, dense, &states[0]);
         memcpy(prior_mean, states[0].mean, sizeof prior_mean);
-        for (size_t i = 0; i < dense->size; i++)
-            assert_true(fabs(states[0].precision[i] - START - precision[i][i]) <=
-                        200 * 0x1p-24 * states[0].precision[i]);
+        for (size_t j = 0; j < dense->size; j++)
+            assert_true(fabs(states[0].precision[j] - START - precision[j][j]) <=
+                        200 * 0x1p-24 * states[0].precision[j]);
         for (uint64_t step = 1; step < 5; step++) {
             trainer->scale = 1 / data_choose(trainer);
             assert_int_equal(lanes_gradient(trainer, &loss, NULL), 0);
@@ -159,7 +163,7 @@ static void threads_change_no_bit_of_a_training(void **unused)
     data_begin(&data, &structured.model, IVON_CATEGORICAL);
     for (int threads = 1; threads < 4; threads += 2) {
         begin_unbound(&unbound);
-        struct ivon_trainer *trainer = trainer_of(&structured, &unbound, &data, threads);
+        struct ivon_trainer *trainer = trainer_of(&structured, &unbound, &data, 1, threads);
         for (int step = 0; step < 9; step++)
             assert_int_equal(ivon_trainer_step(trainer, NULL), 0);
         for (size_t p = 0; p < trainer->network->parameter_count; p++) {
@@ -179,15 +183,15 @@ static void threads_change_no_bit_of_a_training(void **unused)
     structured_end(&structured);
 }
 
-static void only_ivon_takes_a_prior(void **unused)
+static void expect_refusal(enum ivon_method method, double scale, const char *message)
 {
-    (void)unused;
     struct structured structured, unbound;
     struct structured_data data;
-    struct ivon_train_options options = ivon_train_defaults(IVON_METHOD_ADAMW);
+    struct ivon_train_options options = ivon_train_defaults(method);
     struct ivon_trainer *trainer = NULL;
     struct ivon_error error = {0};
     options.rate = RATE;
+    options.prior_scale = scale;
     structured_begin(&structured, false);
     begin_unbound(&unbound);
     data_begin(&data, &structured.model, IVON_CATEGORICAL);
@@ -196,10 +200,27 @@ static void only_ivon_takes_a_prior(void **unused)
                                            .prior = structured.model.source};
     assert_int_equal(ivon_trainer_new(&trainer, &start, data.examples, "y", &options, &error),
                      IVON_ERROR_ARGUMENT);
-    assert_string_equal(error.message, "only IVON takes a posterior as a prior");
+    assert_string_equal(error.message, message);
     data_end(&data);
     structured_end(&unbound);
     structured_end(&structured);
+}
+
+static void only_ivon_takes_a_prior(void **unused)
+{
+    (void)unused;
+    expect_refusal(IVON_METHOD_ADAMW, 1, "only IVON takes a posterior as a prior");
+}
+
+static void a_precision_is_multiplied_by_positive_numbers(void **unused)
+{
+    (void)unused;
+    expect_refusal(IVON_METHOD_IVON, 0,
+                   "the prior's precision is multiplied by 0, expected a positive number");
+    expect_refusal(IVON_METHOD_IVON, (double)INFINITY,
+                   "the prior's precision is multiplied by inf, expected a positive number");
+    expect_refusal(IVON_METHOD_IVON, (double)NAN,
+                   "the prior's precision is multiplied by nan, expected a positive number");
 }
 
 int main(void)
@@ -208,6 +229,7 @@ int main(void)
         cmocka_unit_test(steps_are_pulled_by_the_whole_precision),
         cmocka_unit_test(threads_change_no_bit_of_a_training),
         cmocka_unit_test(only_ivon_takes_a_prior),
+        cmocka_unit_test(a_precision_is_multiplied_by_positive_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,7 +3,11 @@
  * 1/(λ (h + δ_p)): the one nearest to a prior of precision P has P's diagonal in δ_p = diag P/λ,
  * while the mean is pulled by all of it, P (m − m_p)/λ, the prior's gradient averaged over weights
  * drawn around m.
+ *
+ * The precision is first multiplied by a scale X, so that the prior is q_p^X, which has the same
+ * mean. (Source: the factor γ of online EWC, Schwarz et al., ICML 2018, arXiv:1805.06370.)
  */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -97,6 +101,27 @@ static int prior_make(struct training_prior *prior, const struct ivon_trainer *t
                           : ivon_error_memory(error);
 }
 
+/* Fails where the method, its settings or the scale do not suit a prior. */
+static int prior_check(const struct ivon_trainer *trainer, struct ivon_error *error)
+{
+    double scale = trainer->options.prior_scale;
+    if (trainer->options.method != IVON_METHOD_IVON)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT, "only IVON takes a posterior as a prior");
+    if (!(scale > 0 && isfinite(scale)))
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "the prior's precision is multiplied by %g, expected a positive "
+                              "number",
+                              scale);
+    for (size_t i = 0; i < trainer->network->parameter_count; i++)
+        if (optimizer_group_of(trainer->optimizer, i)->ess != trainer->ess)
+            return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                                  "tensor '%s' has an ess of %g, expected that of all, %g, with a "
+                                  "posterior as the prior",
+                                  trainer_parameter(trainer, i)->name,
+                                  optimizer_group_of(trainer->optimizer, i)->ess, trainer->ess);
+    return 0;
+}
+
 int prior_take(struct ivon_trainer *trainer, struct ivon_source *source, struct ivon_error *error)
 {
     size_t tensors = ivon_source_tensor_count(source);
@@ -106,19 +131,13 @@ int prior_take(struct ivon_trainer *trainer, struct ivon_source *source, struct 
     bool *wanted = calloc(tensors + 1, sizeof *wanted);
     float **diagonal = calloc(tensors + 1, sizeof *diagonal);
     int code = means && wanted && diagonal ? 0 : ivon_error_memory(error);
-    if (!code && trainer->options.method != IVON_METHOD_IVON)
-        code = ivon_error_set(error, IVON_ERROR_ARGUMENT, "only IVON takes a posterior as a prior");
-    for (size_t i = 0; i < trainer->network->parameter_count && !code; i++)
-        if (optimizer_group_of(trainer->optimizer, i)->ess != trainer->ess)
-            code = ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                                  "tensor '%s' has an ess of %g, expected that of all, %g, with a "
-                                  "posterior as the prior",
-                                  trainer_parameter(trainer, i)->name,
-                                  optimizer_group_of(trainer->optimizer, i)->ess, trainer->ess);
+    if (!code)
+        code = prior_check(trainer, error);
     if (!code)
         code = prior_match(trainer, source, means, wanted, error);
     if (!code)
-        code = precision_new(&precision, source, wanted, trainer->ess, error);
+        code = precision_new(&precision, source, wanted,
+                             trainer->ess / trainer->options.prior_scale, error);
     if (!code)
         code = prior_make(prior, trainer, source, precision, error);
     if (!code)

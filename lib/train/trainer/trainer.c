@@ -73,7 +73,8 @@ void ivon_train_options_init(struct ivon_train_options *options, size_t size,
         .initial = IVON_INITIAL_KEEP,
         .basis_every = DEFAULT_BASIS_EVERY,
         .basis_beta = DEFAULT_BASIS_BETA,
-        .max_factor = DEFAULT_MAX_FACTOR};
+        .max_factor = DEFAULT_MAX_FACTOR,
+        .prior_scale = 1};
     options_init(options, size, &defaults);
 }
 
