@@ -66,8 +66,13 @@ static int precision_read_scale(struct precision_part *part, struct ivon_source 
         double h = (double)part->scale[i];
         double scale = hessian->ess * (h + hessian->weight_decay) / divisor;
         part->scale[i] = (float)scale;
-        if (!(scale >= 0) || !(part->scale[i] <= FLT_MAX))
+        if (!(scale >= 0))
             code = posterior_refuse_hessian(source, hessian, h, i, error);
+        else if (!(part->scale[i] <= FLT_MAX))
+            code = ivon_error_set(error, IVON_ERROR_DATA,
+                                  "%s: the precision of '%s' over %g is %g at element %zu, beyond "
+                                  "single precision",
+                                  ivon_source_path(source), hessian->name, divisor, scale, i);
     }
     part->net.diagonal = part->scale;
     return code;

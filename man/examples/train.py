@@ -5,6 +5,8 @@ wrong.txt                    which rows of train.h5 are
 network.onnx                 the network, with its weights
 dark.h5, dark-test.h5        images that are dark where the others are bright
 dark.onnx                    the network finetuned on these
+second.h5, second-test.h5    the first images with their pixels in another order
+third.h5, third-test.h5      and in another
 """
 import h5py
 import numpy
@@ -63,3 +65,10 @@ for name, count in (("dark-test", 1000), ("dark", 2000)):
     x, y = write(name, 1 - x, y)
 train(model, x, y, 10)
 export(model, "dark.onnx")
+
+for name in ("second", "third"):
+    order = random.permutation(144)
+    for first, suffix in (("train", ""), ("test", "-test")):
+        with h5py.File(first + ".h5") as file:
+            x, y = file["x"][()], file["y"][()]
+        write(name + suffix, x.reshape(-1, 144)[:, order].reshape(x.shape), y)

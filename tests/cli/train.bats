@@ -320,6 +320,8 @@ h5py.File(sys.argv[1], "a").attrs["ess"] *= 2' $prior.h5
   [ "$output" = "ivon-train: warning: run/posterior-00000002.h5: --prior-scale was 0.25 and is 1.0: this goes on, but not as one training would have" ]
   run -0 ivon-train "${options[@]}" --steps=4 --resume
   [ "$output" = "ivon-train: warning: run/posterior-00000003.h5: --prior-scale was 1.0 and is none: this goes on, but not as one training would have" ]
+  run -65 ivon-train "${options[@]}" --steps=4 -f --prior=posterior --prior-scale=1e300
+  [[ $output == "ivon-train: base/posterior-00000009.h5: the precision of 'fc1.weight' over 3e-298 is "*" at element 0, beyond single precision" ]]
 }
 
 @test "three tasks in turn, each the prior of the next, are all data together" {
