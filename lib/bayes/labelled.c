@@ -36,7 +36,7 @@ int labelled_reserve(struct labelled *data, size_t capacity, int64_t ignored,
                      struct ivon_error *error)
 {
     const struct outputs *outputs = data->outputs;
-    data->capacity = capacity;
+    data->capacity = data->limit = capacity;
     data->ignored = ignored;
     if (data->field < 0)
         return 0;
@@ -64,7 +64,7 @@ int labelled_read_targets(struct labelled *data, uint64_t first, struct ivon_err
     const struct outputs *outputs = data->outputs;
     uint64_t left = data->count - first;
     data->first = first;
-    data->present = left < data->capacity ? (size_t)left : data->capacity;
+    data->present = left < data->limit ? (size_t)left : data->limit;
     if (data->field < 0)
         return 0;
     int code = outputs_read_targets(outputs, data->examples, (size_t)data->field, first,
@@ -81,7 +81,7 @@ int labelled_load(struct labelled *data, struct runner *runner, uint64_t first,
                   struct ivon_error *error)
 {
     uint64_t left = data->count - first;
-    size_t present = left < data->capacity ? (size_t)left : data->capacity;
+    size_t present = left < data->limit ? (size_t)left : data->limit;
     int code = runner_load(runner, &data->feed, first, present, error);
     return code ? code : labelled_read_targets(data, first, error);
 }

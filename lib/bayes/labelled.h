@@ -14,6 +14,7 @@ struct labelled {
     struct feed feed;
     int64_t ignored; /* label that does not count; INT64_MIN: none */
     size_t capacity; /* examples of a block */
+    size_t limit;    /* those that the next one has at most; the capacity, unless it is set lower */
     /* The block in memory: */
     uint64_t first;
     size_t present;  /* examples */

@@ -177,8 +177,8 @@ IVON_API int ivon_sensitivity_set_test_data(struct ivon_sensitivity *sensitivity
                                             struct ivon_examples *examples, const char *targets,
                                             struct ivon_error *error);
 
-/* Runs over the examples from `first` on, in rising order, in blocks; each goes to `on_block`,
-   which stops the run by a value other than 0, that is returned. */
+/* Runs over the examples from `first` on, in rising order, in blocks of at most about a second of
+   work; each goes to `on_block`, which stops the run by a value other than 0, that is returned. */
 IVON_API int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity, uint64_t first,
                                   int (*on_block)(void *context,
                                                   const struct ivon_sensitivities *block,

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "bayes/output_covariance.h"
 #include "bayes/sensitivity/private.h"
@@ -327,6 +328,59 @@ static void remove_rho(const struct ivon_sensitivity *sensitivity)
         v[i] = (float)((double)v[i] / sensitivity->rho);
 }
 
+/*
+ * The caller keeps what it was handed, and an interruption costs the block that is computed: a
+ * block may have as many examples as memory holds, and ends sooner where it would take longer than
+ * a second. Sizes double or halve towards that, from a tile for each thread.
+ */
+static const double BLOCK_SECONDS = 1;
+
+static double sensitivity_run_now(void)
+{
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
+}
+
+static size_t least_block(const struct ivon_sensitivity *sensitivity)
+{
+    size_t tiles = (size_t)sensitivity->runner.threads, tile = sensitivity->runner.tile;
+    return tiles < sensitivity->block / tile ? tiles * tile : sensitivity->block;
+}
+
+/* Returns the size of the block after one that took so many seconds. */
+static size_t next_block(const struct ivon_sensitivity *sensitivity, double seconds)
+{
+    size_t size = sensitivity->data.limit, tile = sensitivity->runner.tile;
+    size_t least = least_block(sensitivity);
+    if (seconds > BLOCK_SECONDS) {
+        size_t half = size / tile / 2 * tile;
+        return half > least ? half : least;
+    }
+    if (seconds > BLOCK_SECONDS / 2)
+        return size;
+    return size < sensitivity->block / 2 ? 2 * size : sensitivity->block;
+}
+
+/* One block, whose size is data->limit. */
+static int sensitivity_run_block(struct ivon_sensitivity *sensitivity, uint64_t first,
+                                 int (*on_block)(void *context,
+                                                 const struct ivon_sensitivities *block,
+                                                 struct ivon_error *error),
+                                 void *context, struct ivon_error *error)
+{
+    struct labelled *data = &sensitivity->data;
+    int code = labelled_load(data, &sensitivity->runner, first, error);
+    if (!code)
+        code = runner_run_block(&sensitivity->runner, &data->feed, sensitivity_run_tile,
+                                sensitivity, &sensitivity->meter, error);
+    if (code)
+        return code;
+    remove_rho(sensitivity);
+    struct ivon_sensitivities block = sensitivity_run_describe(sensitivity);
+    return on_block(context, &block, error);
+}
+
 int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity, uint64_t first,
                          int (*on_block)(void *context, const struct ivon_sensitivities *block,
                                          struct ivon_error *error),
@@ -342,17 +396,14 @@ int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity, uint64_t first,
         code = sensitivity_run_average(sensitivity, error);
     meter_init(&sensitivity->meter, &sensitivity->options.resources.progress,
                first < data->count ? data->count - first : 0);
-    for (; first < data->count && !code; first += sensitivity->block) {
-        code = labelled_load(data, &sensitivity->runner, first, error);
-        if (!code)
-            code = runner_run_block(&sensitivity->runner, &data->feed, sensitivity_run_tile,
-                                    sensitivity, &sensitivity->meter, error);
-        if (code)
-            break;
-        remove_rho(sensitivity);
-        struct ivon_sensitivities block = sensitivity_run_describe(sensitivity);
-        code = on_block(context, &block, error);
+    data->limit = least_block(sensitivity);
+    while (first < data->count && !code) {
+        double begin = sensitivity_run_now();
+        code = sensitivity_run_block(sensitivity, first, on_block, context, error);
+        first += data->present;
+        data->limit = next_block(sensitivity, sensitivity_run_now() - begin);
     }
+    data->limit = data->capacity;
     meter_release(&sensitivity->meter);
     return code;
 }
