@@ -92,7 +92,7 @@ static int predict_count(struct predict_command *command, const struct ivon_pred
             &command->positions, command->examples, evaluation_targets(&command->evaluation),
             command->options.task.likelihood, shape->outputs, command->options.task.ignored, error);
     if (!code && (command->metrics || command->log_likelihoods) && !command->positions.counted)
-        code = evaluation_nothing_counts(&command->evaluation, error);
+        code = evaluation_nothing_counts(&command->evaluation, command->evaluation.data, error);
     if (!code && command->groups)
         code = groups_read(&command->group_numbers, command->groups, &command->evaluation,
                            command->examples, error);

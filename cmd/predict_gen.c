@@ -276,6 +276,7 @@ static int print_checkpoint(struct predict_gen_command *command, const char *pat
     struct predict_gen_points points = {0};
     int code = evaluate_checkpoint(command, path, &row, &points, error);
     *step = row.step;
+    command->nothing_counts = row.nothing_counts;
     if (!code)
         code = predict_gen_write_row(command, &row, error);
     free(row.classes);
@@ -354,7 +355,7 @@ static int follow_files(struct predict_gen_command *command, struct follow *foll
             unread_remove(unread, path);
             if (command->until >= 0 && step >= command->until)
                 return 0;
-        } else if (of_file(code)) {
+        } else if (of_file(code) && !command->nothing_counts) {
             report_error(&of_this);
             code = unread_add(unread, path, error);
             if (code)

@@ -302,6 +302,7 @@ int calibrate_collect(struct calibrate_command *command, struct ivon_error *erro
     if (!code && !command->rows.count && !ivon_examples_count(command->examples))
         code = error_fill(error, IVON_ERROR_DATA, "%s: has no examples, expected some",
                           command->evaluation.data);
-    return code || command->rows.count ? code
-                                       : evaluation_nothing_counts(&command->evaluation, error);
+    return code || command->rows.count
+               ? code
+               : evaluation_nothing_counts(&command->evaluation, command->evaluation.data, error);
 }

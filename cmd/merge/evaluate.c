@@ -218,7 +218,8 @@ static int check_positions(struct evaluation *evaluation, size_t data,
                                     evaluation_targets(options), options->task.likelihood,
                                     shape->outputs, options->task.ignored, error);
     options->data = evaluation->command->search.data[data];
-    return !code && !positions.counted ? evaluation_nothing_counts(options, error) : code;
+    return !code && !positions.counted ? evaluation_nothing_counts(options, options->data, error)
+                                       : code;
 }
 
 /* Runs a model on a data set, as ivon-predict does. */

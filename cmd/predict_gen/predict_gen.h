@@ -44,6 +44,7 @@ struct predict_gen_command {
     struct predict_gen_points *points; /* of these */
     int64_t checkpoint;                /* the number of the next one */
     bool warned_of_start;              /* of a Hessian that never left it */
+    bool nothing_counts;               /* in the data, or in those of --test */
 };
 
 /* The results of one checkpoint: means over the positions that count. */
@@ -59,6 +60,7 @@ struct predict_gen_row {
     struct ivon_metric loo_difference; /* of --compare */
     double guessing_loss;              /* of equal probabilities; NaN: regression */
     bool probabilities;                /* the outputs were, and were taken for logits */
+    bool nothing_counts;               /* in the data, or in those of --test */
     /* By class, if asked for: */
     struct ivon_group_removal *classes;
     size_t class_count;

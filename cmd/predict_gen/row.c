@@ -9,6 +9,15 @@
 
 static const double LOG_2_PI = 1.8378770664093454836;
 
+/* Fails where no target of data was summed. */
+static int check_counted(const struct predict_gen_command *command, const char *data,
+                         const struct removal_sums *sums, struct predict_gen_row *row,
+                         struct ivon_error *error)
+{
+    row->nothing_counts = !sums->loss.examples;
+    return row->nothing_counts ? evaluation_nothing_counts(&command->evaluation, data, error) : 0;
+}
+
 static int evaluate_losses(const struct predict_gen_command *command, struct ivon_network *network,
                            struct ivon_source *source, struct predict_gen_row *row,
                            struct predict_gen_points *points, struct ivon_sensitivity **sensitivity,
@@ -25,6 +34,8 @@ static int evaluate_losses(const struct predict_gen_command *command, struct ivo
     }
     int code = removal_sum(&sums, network, source, command->examples, targets, &command->options,
                            sensitivity, error);
+    if (!code)
+        code = check_counted(command, command->evaluation.data, &sums, row, error);
     if (code)
         return code;
     *shape = ivon_sensitivity_shape(*sensitivity);
@@ -39,8 +50,11 @@ static int evaluate_losses(const struct predict_gen_command *command, struct ivo
         return 0;
     plain.scores = 0;
     plain.whole = NULL;
+    plain.n_train = 1; /* which has no part in losses, and is not counted for them */
     code = removal_sum(&of_test, network, source, command->test_examples, targets, &plain, &test,
                        error);
+    if (!code)
+        code = check_counted(command, command->test, &of_test, row, error);
     row->test_loss = ivon_ratio_metric("test_loss", &of_test.loss);
     row->test_error = ivon_ratio_metric("test_error", &of_test.error);
     ivon_sensitivity_free(test);

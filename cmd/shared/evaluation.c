@@ -356,11 +356,12 @@ int evaluation_no_targets(const char *path, const char *name, struct ivon_error 
                       path, name);
 }
 
-int evaluation_nothing_counts(const struct evaluation_options *options, struct ivon_error *error)
+int evaluation_nothing_counts(const struct evaluation_options *options, const char *path,
+                              struct ivon_error *error)
 {
     return error_fill(error, IVON_ERROR_DATA,
-                      "%s: all targets are the ignored label %lld, expected some that count",
-                      options->data, (long long)options->task.ignored);
+                      "%s: all targets are the ignored label %lld, expected some that count", path,
+                      (long long)options->task.ignored);
 }
 
 static bool evaluation_is_tensor(struct ivon_source *source, const char *name)

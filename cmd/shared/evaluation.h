@@ -62,8 +62,9 @@ const char *evaluation_targets(const struct evaluation_options *options);
 /* Fails: the data at a path have no array of that name. */
 int evaluation_no_targets(const char *path, const char *name, struct ivon_error *error);
 
-/* Fails: all targets of --data are the label that is ignored. */
-int evaluation_nothing_counts(const struct evaluation_options *options, struct ivon_error *error);
+/* Fails: all targets of the data at a path are the label that is ignored. */
+int evaluation_nothing_counts(const struct evaluation_options *options, const char *path,
+                              struct ivon_error *error);
 
 /* Lets the data be read by the names of the network's inputs where --inputs names none: there are
    several, or, which evaluation_open_data finds out, no array of the usual name. An input that is a

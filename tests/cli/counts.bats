@@ -1,4 +1,5 @@
 # What does not count is out of every number, and what is not finite is refused.
+bats_require_minimum_version 1.5.0
 load common
 
 setup_file() {
@@ -23,6 +24,25 @@ for x, y in zip(a, b):
         close = x == y
     assert close, (x, y)
 PYTHON
+}
+
+@test "losses of data of which nothing counts are refused" {
+  setup_data
+  $python -c '
+import h5py
+with h5py.File("data.h5", "a") as f:
+    f["none/x"] = f["short/x"][()]
+    f["none/y"] = 0 * f["short/y"][()] - 100'
+  nothing="data.h5:/none: all targets are the ignored label -100, expected some that count"
+  mkdir run && cp posterior.h5 run
+  for data in --test=data.h5:/none "--test=data.h5:/none --json --quiet"; do
+    run -65 ivon-predict-gen posterior.h5 --data=data.h5:/short $data
+    [ "$output" = "ivon-predict-gen: $nothing" ]
+  done
+  run -65 ivon-predict-gen posterior.h5 --data=data.h5:/none -o o.csv
+  [ "$output" = "ivon-predict-gen: $nothing" ] && [ ! -e o.csv ]
+  run -65 ivon-predict-gen --follow=run --data=data.h5:/short --test=data.h5:/none
+  [ "$output" = "ivon-predict-gen: $nothing" ]
 }
 
 @test "padding changes no metric, no detection, and no comparison" {
