@@ -15,6 +15,7 @@
 
 struct train_directory {
     char *path;
+    uint64_t saved; /* the step of the latest checkpoint; 0: there is none */
 };
 
 /* DIRECTORY/NAME, to be freed. */
@@ -151,11 +152,19 @@ int train_begin(struct train_directory *directory, uint64_t step, struct train_l
     if (mkdir(directory->path, 0777) && errno != EEXIST)
         return train_directory_fail(error, IVON_ERROR_CREATE, directory->path, "cannot create it");
     int code = clear(directory, step == 0, error);
+    directory->saved = step;
     char *path = path_of(directory, "log.csv");
     if (!code)
         code = train_log_open(log, path, step, error);
     free(path);
     return code;
+}
+
+char *train_newest(const struct train_directory *directory)
+{
+    char name[64];
+    checkpoint_name(name, sizeof name, directory->saved);
+    return directory->saved ? path_of(directory, name) : NULL;
 }
 
 static int train_directory_copy_tensor(struct ivon_sink *sink, struct ivon_source *source, size_t i,
@@ -191,6 +200,8 @@ int train_save(struct train_directory *directory, struct ivon_source *source,
     if (!code)
         code = ivon_sink_commit(sink, error);
     ivon_sink_close(sink);
+    if (!code)
+        directory->saved = (uint64_t)header.step;
     free(path);
     free(tensors);
     return code;

@@ -74,6 +74,11 @@ int train_log_open(struct train_log **out, const char *path, uint64_t step,
                                                         : log_fail(log, IVON_ERROR_CREATE, error);
 }
 
+const char *train_log_path(const struct train_log *log)
+{
+    return log->path;
+}
+
 void train_log_close(struct train_log *log)
 {
     if (!log)

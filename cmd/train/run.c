@@ -108,13 +108,26 @@ static bool averages_hessian(enum ivon_method method)
     return method == IVON_METHOD_IVON || method == IVON_METHOD_EVON;
 }
 
+/* Of the Hessian beta2^n is left of its start after n estimates, of which each step makes one,
+   whatever its samples: 1/e, about a third, by 1 − 1/n. */
+static void warn_of_hessian(const struct ivon_train_options *options, uint64_t steps)
+{
+    double estimates = ceil((double)steps / (double)options->hessian_every);
+    double kept = pow(options->beta2, estimates);
+    char instead[64] = "";
+    if (estimates > 1)
+        snprintf(instead, sizeof instead, "; --beta2=%.5g would leave a third", 1 - 1 / estimates);
+    if (kept > 0.5)
+        report_warning("beta2 is %g: after %" PRIu64 " steps %.0f %% of the Hessian will be its "
+                       "start%s",
+                       options->beta2, steps, 100 * kept, instead);
+}
+
 static void print_notes(const struct train_command *command, const char *resumed)
 {
     const struct ivon_train_options *options = &command->options;
     struct ivon_train_state state = ivon_trainer_state(command->trainer);
     const struct ivon_unbound *unbound = &state.unbound;
-    double estimates = ceil((double)state.steps / (double)options->hessian_every);
-    double kept = pow(options->beta2, estimates * options->samples);
     char count[32];
     if (command->common.quiet)
         return;
@@ -132,10 +145,8 @@ static void print_notes(const struct train_command *command, const char *resumed
         report_warning("--warmup=%" PRIu64 ": the training has %" PRIu64 " steps, in which the "
                        "rate never reaches --lr",
                        options->warmup, state.steps);
-    if (averages_hessian(options->method) && kept > 0.5 && state.step < state.steps)
-        report_warning("beta2 is %g: after %" PRIu64 " steps %.0f %% of the Hessian will be its "
-                       "start",
-                       options->beta2, state.steps, 100 * kept);
+    if (averages_hessian(options->method) && state.step < state.steps)
+        warn_of_hessian(options, state.steps);
     if (command->common.verbose && resumed)
         report_note("going on from %s", resumed);
     if (command->common.verbose)
@@ -283,6 +294,7 @@ static int record(struct train_command *command, const struct ivon_train_state *
                             .test_loss = NAN,
                             .test_error = NAN};
     int code = evaluate(command, state, &row, stopping, error);
+    command->last_row = row;
     if (!code)
         code = train_log_add(command->log, &row, error);
     if (!code)
@@ -355,6 +367,8 @@ static int train_run_step(struct train_command *command, struct ivon_train_state
         *stopping = true;
         return state->step > first && !due(command->save_every, state) ? save(command, error) : 0;
     }
+    if (code == IVON_ERROR_DATA)
+        return train_note_divergence(command, code, error);
     if (code)
         return code;
     *state = ivon_trainer_state(command->trainer);
@@ -387,6 +401,7 @@ static int run_steps(struct train_command *command, struct progress *progress,
     if (!code && !ended && state.step < state.steps)
         return error_fill(error, IVON_ERROR_CANCELLED, "interrupted after step %" PRIu64,
                           state.step);
+    progress_end(progress);
     if (!code && !command->common.quiet)
         trend_warn(&trend, command->options.method);
     if (!code && !command->common.quiet && command->watch.patience)
@@ -394,7 +409,12 @@ static int run_steps(struct train_command *command, struct progress *progress,
     if (!command->common.quiet && ivon_trainer_state(command->trainer).probabilities)
         graph_warn_probabilities(command->evaluation.model ? command->evaluation.model
                                                            : command->from);
-    return code ? code : train_done(command->written, error);
+    if (!code)
+        code = train_done(command->written, error);
+    bool whole = state.step == state.steps;
+    if (!code && !command->common.quiet && state.step > first)
+        train_note_end(command, whole ? trend.sum / (double)trend.window : (double)NAN);
+    return code;
 }
 
 int train(struct train_command *command, struct ivon_error *error)

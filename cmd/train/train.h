@@ -1,7 +1,7 @@
 /* ivon-train: parsed by train.c, train/param_groups.c and train/class_weights.c, run by
    train/run.c; train/directory.c and log.c keep what is written, train/loo.c evaluates and
-   train/stop.c judges by that, train/settings.c keeps what it was trained with, and train/replay.c
-   trains so again. */
+   train/stop.c judges by that, train/closing.c tells what was made, train/settings.c keeps what it
+   was trained with, and train/replay.c trains so again. */
 #ifndef CMD_TRAIN_TRAIN_H
 #define CMD_TRAIN_TRAIN_H
 
@@ -69,7 +69,7 @@ struct train_command {
     struct ivon_trainer *trainer;
     struct train_directory *written;
     struct train_log *log;
-    struct train_row last_row; /* of the log, as a training goes on */
+    struct train_row last_row; /* of the log; of step 0: there is none */
     void *graph;               /* the bytes of an ONNX file */
     size_t graph_size;
 };
@@ -150,6 +150,19 @@ int train_log_complete(struct train_log *log, const struct train_row *row,
 /* Writes a checkpoint under its step's name. */
 int train_save(struct train_directory *directory, struct ivon_source *source,
                const char *provenance, struct ivon_error *error);
+
+/* The path of the latest checkpoint, to be freed; null: there is none. */
+char *train_newest(const struct train_directory *directory);
+
+/* The path of log.csv. Borrowed. */
+const char *train_log_path(const struct train_log *log);
+
+/* Notes what a training made that ended; its last steps had that loss on average, NaN: unknown. */
+void train_note_end(const struct train_command *command, double loss);
+
+/* Adds to the error of a training that diverged where its losses are, and which checkpoint stays;
+   returns its code. */
+int train_note_divergence(const struct train_command *command, int code, struct ivon_error *error);
 
 /* Return whether the checkpoint of a step is there, and remove it. */
 bool train_has(const struct train_directory *directory, uint64_t step);

@@ -140,20 +140,39 @@ assert "hessian" not in f and (f["momentum/second_moment/fc1.weight"][()] > 0).a
 
 @test "a training that diverges says where, and what may help" {
   run -65 mlp --steps=1000 --lr=1e30 --h0=0.0001 --save-every=1 -o run
-  [[ $output == "ivon-train: step "*": "*diverged:*"lower the learning rate, raise the initial Hessian, or set a clip radius" ]]
+  [[ $output == "ivon-train: step "*": "*diverged:*"lower the learning rate, raise the initial Hessian, or set a clip radius; run/log.csv has the losses up to there, and run/posterior-"*".h5 stays" ]]
+  newest=$(ls run/posterior-*.h5 | tail -1)
+  [[ $output == *" and $newest stays" ]]
+  [ "$newest" = "run/posterior-$(printf %08d "$(last run 1)").h5" ]
   [ ! -e run/done ] && ivon-info --check run/posterior-00000001.h5 > /dev/null
+  run -65 mlp --steps=1000 --lr=1e30 --h0=0.0001 --save-every=0 -o bare
+  [[ $output == *"; bare/log.csv has the losses up to there, and no checkpoint was written" ]]
+}
+
+@test "a training ends with a line of what it made" {
+  a=(--arch=mlp:2,16,3 --data="$BATS_FILE_TMPDIR/data.h5:/train" --lr=0.1 --beta2=0.9)
+  run -0 --separate-stderr ivon-train "${a[@]}" "$(test_set)" --epochs=4 -o run
+  # The loss is the mean over the last quarter, here the last epoch.
+  loss=$(tail -6 run/log.csv | awk -F, '{ sum += $3 } END { printf "%.4g", sum / NR }')
+  rounded() { printf %.4g "$(last run $1)"; }
+  [ "$stderr" = "ivon-train: run/posterior-00000024.h5: 24 steps, loss $loss, test loss $(rounded 5), test error $(rounded 6)" ]
+  [ "$output" = "" ]
+  run -0 ivon-train "${a[@]}" --steps=1 -o one
+  [[ ${lines[-1]} == "ivon-train: one/posterior-00000001.h5: 1 step, loss "*([0-9.]) ]]
+  run -0 ivon-train "${a[@]}" --epochs=4 -o two -q
+  [ "$output" = "" ]
 }
 
 @test "a training that ends far above its beginning is warned of, and one that learns is not" {
   run -0 --separate-stderr ivon-train --arch=mlp:2,16,3 --data="$BATS_FILE_TMPDIR/data.h5:/train" \
     --optimizer=sgd --lr=1000 --steps=4 -o rises
-  [[ $stderr == "ivon-train: warning: the loss rose: it is "*" on average at the end, and was at most "*"; did the training diverge? A lower --lr or a --clip-norm may help" ]]
+  [[ $stderr == "ivon-train: warning: the loss rose: it is "*" on average at the end, and was at most "*"; did the training diverge? A lower --lr or a --clip-norm may help"$'\n'"ivon-train: rises/posterior-00000004.h5: 4 steps, loss "* ]]
   run -0 --separate-stderr ivon-train --arch=mlp:2,16,3 --data="$BATS_FILE_TMPDIR/data.h5:/train" \
     --lr=1000 --beta2=0.9 --steps=60 -o rises-too
-  [[ $stderr == *" --lr, a larger --h0 or a --clip-radius may help" ]]
+  [[ $stderr == *" --lr, a larger --h0 or a --clip-radius may help"$'\n'* ]]
   run -0 --separate-stderr ivon-train --arch=mlp:2,16,3 --data="$BATS_FILE_TMPDIR/data.h5:/train" \
     --optimizer=sgd --lr=0.1 --steps=20 --warmup=21 -o falls
-  [ "$stderr" = "ivon-train: warning: --warmup=21: the training has 20 steps, in which the rate never reaches --lr" ]
+  [ "${stderr_lines[0]}" = "ivon-train: warning: --warmup=21: the training has 20 steps, in which the rate never reaches --lr" ]
 }
 
 @test "architectures of images, tokens and numbers are trained" {
@@ -232,7 +251,7 @@ import h5py, sys
 f = h5py.File(sys.argv[1], "a")
 del f["mean/fc2.weight"], f["mean/fc2.bias"]; f["mean/other"] = 1.0' $base
   run -0 ivon-train "${options[@]}" --beta2=0.1 --arch=mlp:2,16,3 --steps=1 -o head
-  [ "$output" = "ivon-train: warning: $base: lacks 2 tensors, which begin anew, 'fc2.weight' the first" ]
+  [ "${lines[0]}" = "ivon-train: warning: $base: lacks 2 tensors, which begin anew, 'fc2.weight' the first" ]
   run -65 ivon-train "${options[@]}" --arch=linear:2,3 --steps=1 -o more
   [ "$output" = "ivon-train: $base: has no mean of linear:2,3" ]
 }
@@ -317,9 +336,9 @@ h5py.File(sys.argv[1], "a").attrs["ess"] *= 2' $prior.h5
   options=(--data="$BATS_FILE_TMPDIR/data.h5:/train" --from=base/posterior-00000009.h5 --lr=0.1 --beta2=0.5 -o run)
   ivon-train "${options[@]}" --steps=2 --prior=posterior --prior-scale=0.25
   run -0 ivon-train "${options[@]}" --steps=3 --resume --prior=posterior
-  [ "$output" = "ivon-train: warning: run/posterior-00000002.h5: --prior-scale was 0.25 and is 1.0: this goes on, but not as one training would have" ]
+  [ "${lines[0]}" = "ivon-train: warning: run/posterior-00000002.h5: --prior-scale was 0.25 and is 1.0: this goes on, but not as one training would have" ]
   run -0 ivon-train "${options[@]}" --steps=4 --resume
-  [ "$output" = "ivon-train: warning: run/posterior-00000003.h5: --prior-scale was 1.0 and is none: this goes on, but not as one training would have" ]
+  [ "${lines[0]}" = "ivon-train: warning: run/posterior-00000003.h5: --prior-scale was 1.0 and is none: this goes on, but not as one training would have" ]
   run -65 ivon-train "${options[@]}" --steps=4 -f --prior=posterior --prior-scale=1e300
   [[ $output == "ivon-train: base/posterior-00000009.h5: the precision of 'fc1.weight' over 3e-298 is "*" at element 0, beyond single precision" ]]
 }
@@ -427,9 +446,9 @@ refused() { # STATUS MESSAGE OPTION...
   ivon-train "${a[@]}" --lr=0.1 --steps=10
   a+=(--lr=0.2 --clip-norm=3 --seed=4 --no-rescale-lr --resume)
   run -0 ivon-train "${a[@]}" --steps=12
-  [ "$output" = "ivon-train: warning: run/posterior-00000010.h5: --lr was 0.1 and is 0.2, --clip-norm was none and is 3.0, --seed was 0 and is 4, --rescale-lr was yes and is no: this goes on, but not as one training would have" ]
+  [ "${lines[0]}" = "ivon-train: warning: run/posterior-00000010.h5: --lr was 0.1 and is 0.2, --clip-norm was none and is 3.0, --seed was 0 and is 4, --rescale-lr was yes and is no: this goes on, but not as one training would have" ]
   run -0 ivon-train "${a[@]}" --steps=20
-  [ "$output" = "" ]
+  [[ $output == "ivon-train: run/posterior-00000020.h5: 20 steps, loss "*([0-9.]) ]]
   run -0 ivon-train "${a[@]}" --steps=15
   [ "$output" = "ivon-train: warning: run/posterior-00000020.h5: is of step 20, beyond the 15 steps that are asked for: nothing is left to do" ]
 }

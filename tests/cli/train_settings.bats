@@ -58,7 +58,7 @@ PYTHON
   rm -r whole && mlp --steps=2 -o whole --param-group='*.bias:weight-decay=0' --param-group='fc1.*:lr=0.1,weight-decay=0.5'
   common=(--lr=0.02 --optimizer=adamw)
   run -0 mlp --steps=4 -o whole --resume
-  [ "$output" = 'ivon-train: warning: whole/posterior-00000002.h5: --param-group was *.bias:weight-decay=0 fc1.*:lr=0.1,weight-decay=0.5 and is none: this goes on, but not as one training would have' ]
+  [ "${lines[0]}" = 'ivon-train: warning: whole/posterior-00000002.h5: --param-group was *.bias:weight-decay=0 fc1.*:lr=0.1,weight-decay=0.5 and is none: this goes on, but not as one training would have' ]
 }
 
 @test "a removal is of one example, whatever the ess of its tensors" {

@@ -17,7 +17,7 @@ SANITIZER = re.compile(r"Sanitizer|runtime error:|SUMMARY:")
 NOTE = re.compile(r"(removing (one|groups?|each|\d+)|influence of .*)\b.* N = |Hessian (mapped|from)|"
                   r": (wrote|keeping|merged|read|kept) |^ |: LDS -?\d|"
                   r"of memory for factors|passes (over|for) |more than 128 outputs: |weight decay .*: NLL |"
-                  r"validation: |no leverage: | was least at step \d+: |: temperature .* fitted to |: threshold ")
+                  r"validation: |no leverage: | was least at step \d+: |: \d+ steps?, |: temperature .* fitted to |: threshold ")
 WORDS = re.compile(r"warning: .*(finite|not a number|\bnan\b|no standard error|no rest|too wide|too badly|undefined)")
 WARNING = re.compile(r"^ivon-[a-z-]+: (warning: |.*: warning: )")
 # ivon(1): nan where it is not known; ivon-merge(1): null of means alone
