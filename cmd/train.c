@@ -23,6 +23,7 @@ enum {
     KEY_LR,
     KEY_ESS,
     KEY_H0,
+    KEY_AVERAGE,
     KEY_BETA1,
     KEY_BETA2,
     KEY_BETA3,
@@ -104,6 +105,7 @@ static const struct argp_option option_table[] = {
     {"debias", KEY_DEBIAS, NULL, 0, "Debias momenta (default)", 2},
     {"no-debias", KEY_NO_DEBIAS, NULL, 0, "Don't", 2},
     {"clip-norm", KEY_CLIP_NORM, "X", 0, "Bound of the gradient's norm", 2},
+    {"average", KEY_AVERAGE, "DECAY", 0, "Keep the exponential average of the means, as 0.999", 2},
     {"epochs", KEY_EPOCHS, "N", 0, "Length of the training", 3},
     {"steps", KEY_STEPS, "N", 0, "The same in steps", 3},
     {"schedule", KEY_SCHEDULE, "constant|cosine|linear", 0,
@@ -170,6 +172,7 @@ static const struct number {
      IVON},
     {KEY_CLIP_RADIUS, "--clip-radius", offsetof(struct ivon_train_options, clip_radius), true,
      WITH_HESSIAN},
+    {KEY_AVERAGE, "--average", offsetof(struct ivon_train_options, average), false, ANY_METHOD},
     {KEY_CLIP_NORM, "--clip-norm", offsetof(struct ivon_train_options, norm_clip), true,
      ANY_METHOD},
     {KEY_LABEL_SMOOTHING, "--label-smoothing", offsetof(struct ivon_train_options, label_smoothing),
@@ -230,14 +233,16 @@ static const char *find_foreign_option(const struct given *given)
     return NULL;
 }
 
-/* Refuses factors of momenta that would never forget. */
+/* Refuses factors of momenta, and of an average, that would never forget. */
 static void check_betas(const struct ivon_train_options *options, struct argp_state *state)
 {
     const struct {
         const char *name;
         double value;
-    } betas[] = {
-        {"--beta1", options->beta1}, {"--beta2", options->beta2}, {"--beta3", options->basis_beta}};
+    } betas[] = {{"--beta1", options->beta1},
+                 {"--beta2", options->beta2},
+                 {"--beta3", options->basis_beta},
+                 {"--average", options->average}};
     for (size_t i = 0; i < sizeof betas / sizeof *betas; i++)
         if (betas[i].value >= 1)
             argp_failure(state, EX_USAGE, 0, "%s: %g, expected a number below 1", betas[i].name,

@@ -174,6 +174,14 @@ struct ivon_train_options {
     bool balanced_classes;
 
     double prior_scale; /* with a posterior as the prior: its precision is multiplied by it */
+
+    /*
+     * d: the posterior's mean, in checkpoints as in tests, is the exponential average of the means
+     * after each step, (1 − d) Σ_k d^(t−k) m_k/(1 − dᵗ), in which those at the beginning have no
+     * part. The training goes on from the means themselves, with Hessians and running statistics as
+     * without an average. 0: none.
+     */
+    double average;
 };
 
 /* The defaults of a method: those of the papers and, of AdamW and SGD, PyTorch's; 1 epoch of
@@ -273,8 +281,9 @@ IVON_API const struct ivon_network *ivon_trainer_network(const struct ivon_train
  * named second_moment/NAME. Of EVON a weight with bases is a block, without the bias, with its
  * Hessian in the bases. Momenta are in them, too, and the mean in them, rotated_mean/NAME, and the
  * moments that they follow, input_factor/NAME and output_factor/NAME, are momenta; so are, of SOAP,
- * which has no block, the bases, input_basis/NAME and output_basis/NAME. Of Bayes by Backprop,
- * whose Hessian is 1/(λ σ²) − δ, ρ and its moments are momenta: rho/NAME, rho_momentum/NAME and
+ * which has no block, the bases, input_basis/NAME and output_basis/NAME. Where means are averages,
+ * those that the training is at are unaveraged_mean/NAME. Of Bayes by Backprop, whose Hessian is
+ * 1/(λ σ²) − δ, ρ and its moments are momenta: rho/NAME, rho_momentum/NAME and
  * rho_second_moment/NAME. The checkpoint's n_train is the number of losses. Data are borrowed from
  * the trainer, and change with its next step.
  */

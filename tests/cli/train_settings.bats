@@ -150,3 +150,42 @@ PYTHON
   refused 64 "--restarts: '0', expected a number from 1 to 9223372036854775807" --restarts=0 --schedule=cosine
   refused 64 "--restarts: 'x', expected a number from 1 to 9223372036854775807" --restarts=3,x --schedule=linear
 }
+
+@test "the mean is an average of those after each step, and the training goes on from the last" {
+  data=$BATS_FILE_TMPDIR/data.h5
+  for method in ivon evon bbb adamw soap sgd; do
+    common=(--no-provenance -q -f --lr=0.05 --optimizer=$method)
+    mlp --steps=21 --save-every=1 -o plain
+    mlp --steps=21 --save-every=1 --average=0.9 -o run --test="$data"
+    # In float64; an average rounds to 2^-24 of it in each step, of which 1 / (1 - 0.9) remain.
+    $python - <<'PYTHON'
+import h5py, numpy as np
+average, weight = {}, 0
+for step in range(1, 22):
+    plain, run = (h5py.File(f"{name}/posterior-{step:08d}.h5") for name in ("plain", "run"))
+    weight = 0.9 * weight + 1
+    for name, mean in plain["mean"].items():
+        assert (run["momentum/unaveraged_mean/" + name][()] == mean[()]).all()
+        average[name] = 0.9 * average.get(name, 0) + mean[()].astype(float)
+        error = np.abs(average[name] / weight - run["mean/" + name][()]).max()
+        assert error < 10 * 2**-24 * np.abs(mean[()]).max(), (step, name, error)
+        if "hessian" in plain:
+            assert (run["hessian/" + name][()] == plain["hessian/" + name][()]).all()
+    assert (run["mean/fc1.weight"][()] != plain["mean/fc1.weight"][()]).any() or step == 1
+PYTHON
+    nll=$(ivon-predict -q run/posterior-00000021.h5 --data="$data" --mean --metrics | awk '$1 == "nll" { print $2 }')
+    awk -F, -v nll="$nll" 'END { exit !($5 - nll < 1e-5 && nll - $5 < 1e-5) }' run/log.csv
+    common=(--no-provenance -q --lr=0.05 --optimizer=$method)
+    [[ $method == [ai]* ]] || { rm -rf whole && resumes --average=0.99; }
+  done
+  rm whole/done whole/posterior-00000031.h5
+  run -65 mlp --steps=31 -o whole --resume
+  [ "$output" = "ivon-train: whole/posterior-00000020.h5: its means are averages, expected those of a training without" ]
+  rm plain/done
+  run -65 mlp --steps=31 -o plain --resume --average=0.9
+  [ "$output" = "ivon-train: plain/posterior-00000021.h5: has no momentum 'unaveraged_mean/fc1.weight' of shape 16x2, with which a training could go on" ]
+  refused 64 "--average: 1, expected a number below 1" --average=1
+  mlp --steps=3 --average=0 -o zero
+  mlp --steps=3 -o none
+  same zero none
+}

@@ -577,9 +577,9 @@ static void options_are_checked(void **unused)
     (void)unused;
     struct ivon_examples *examples = open_sample(&cases[0]);
     struct ivon_train_start start = {.architecture = cases[0].architecture};
-    struct ivon_train_options wrong[10];
+    struct ivon_train_options wrong[12];
     struct ivon_trainer *trainer = NULL;
-    for (size_t i = 0; i < 10; i++)
+    for (size_t i = 0; i < 12; i++)
         wrong[i] = options_of(&cases[0]);
     wrong[0].method = (enum ivon_method)99;
     wrong[1].schedule = (enum ivon_schedule)3;
@@ -594,7 +594,9 @@ static void options_are_checked(void **unused)
     wrong[8].class_weight_count = 3;
     wrong[9] = options_of(&cases[1]);
     wrong[9].balanced_classes = true;
-    for (size_t i = 0; i < 10; i++)
+    wrong[10].average = 1;
+    wrong[11].hessian_every = 0;
+    for (size_t i = 0; i < 12; i++)
         assert_int_equal(ivon_trainer_new(&trainer, &start, examples, "y", &wrong[i], NULL),
                          IVON_ERROR_ARGUMENT);
     assert_null(trainer);

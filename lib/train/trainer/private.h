@@ -2,9 +2,9 @@
  * The inside of a trainer: set up by trainer.c, with what it begins with from trainer/start.c, the
  * data from trainer/data.c and their loss from trainer/objective.c, a posterior as the prior from
  * trainer/prior.c, the groups of its parameters from trainer/groups.c, the bases of its matrices
- * from trainer/bases.c; gradients by trainer/lanes.c, steps by trainer/step.c, the state, which
- * trainer/state.c lists, as a checkpoint by trainer/source.c, and back by trainer/resume.c, losses
- * on other data by trainer/test.c.
+ * from trainer/bases.c; gradients by trainer/lanes.c, steps by trainer/step.c, an average of their
+ * means by trainer/average.c, the state, which trainer/state.c lists, as a checkpoint by
+ * trainer/source.c, and back by trainer/resume.c, losses on other data by trainer/test.c.
  */
 #ifndef TRAIN_TRAINER_PRIVATE_H
 #define TRAIN_TRAINER_PRIVATE_H
@@ -106,6 +106,7 @@ struct ivon_trainer {
     struct schedule schedule;
     struct thread_pool *pool; /* of lanes and optimizer */
     struct optimizer *optimizer;
+    struct weights average;   /* of the means; empty: there is none */
     const float **parameters; /* where the network takes them from */
     struct training_prior prior;
     struct parameter_bases *bases; /* of each parameter; null: the method has none */
@@ -179,6 +180,14 @@ static inline bool trainer_averages_hessian(const struct ivon_trainer *trainer)
            trainer->options.method == IVON_METHOD_EVON;
 }
 
+/* Begins an average of the means, where there is to be one; adds those after a step to it. */
+int average_begin(struct ivon_trainer *trainer, struct ivon_error *error);
+int average_add(struct ivon_trainer *trainer, struct ivon_error *error);
+
+/* The posterior's mean of a parameter, once optimizer_place_means has been called after the last
+   step: that of the optimizer, or the average. Borrowed. */
+const float *trainer_mean(const struct ivon_trainer *trainer, size_t parameter);
+
 /* An array of a parameter's state that a checkpoint keeps as a momentum, PREFIX/NAME. */
 struct state_array {
     const char *prefix;   /* null: NAME alone */
@@ -186,7 +195,7 @@ struct state_array {
     size_t rows, columns; /* 0: it has the mean's shape */
 };
 
-enum { STATE_ARRAYS = 10 };
+enum { STATE_ARRAYS = 11, STATE_UNAVERAGED = 0 };
 
 /* Lists those that any method has. */
 void trainer_state_list(const struct ivon_trainer *trainer, size_t parameter,

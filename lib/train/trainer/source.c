@@ -87,7 +87,7 @@ static void list_state(struct listing *listing)
     size_t count = trainer->network->parameter_count;
     for (size_t i = 0; i < count; i++)
         trainer_source_add(listing, trainer_parameter(trainer, i), IVON_MEAN,
-                           optimizer_network_mean(trainer->optimizer, i));
+                           trainer_mean(trainer, i));
     for (size_t i = 0; i < count && traits->posterior; i++)
         add_hessian(listing, i);
     for (size_t i = 0; i < count; i++)

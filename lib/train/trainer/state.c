@@ -19,7 +19,11 @@ void trainer_state_list(const struct ivon_trainer *trainer, size_t parameter,
     /* Those of a posterior have a part of their own. */
     float *input = traits->posterior ? NULL : optimizer_basis(optimizer, parameter, right);
     float *output = traits->posterior ? NULL : optimizer_basis(optimizer, parameter, !right);
+    /* Of a parameter with bases the mean itself is rotated_mean, and this one is found from it. */
+    float *raw = trainer->average.arrays ? (float *)optimizer_network_mean(optimizer, parameter)
+                                         : NULL;
     const struct state_array all[STATE_ARRAYS] = {
+        [STATE_UNAVERAGED] = {"unaveraged_mean", raw, 0, 0},
         {.data = optimizer_momentum(optimizer, parameter)},
         {"second_moment", second, 0, 0},
         {"rotated_mean", bases ? optimizer_mean(optimizer, parameter) : NULL, 0, 0},

@@ -69,5 +69,5 @@ int ivon_trainer_step(struct ivon_trainer *trainer, struct ivon_error *error)
         return spoilt(trainer, &report, error);
     trainer->loss = sum / options->samples;
     trainer->rate = factor * options->rate;
-    return 0;
+    return average_add(trainer, error);
 }

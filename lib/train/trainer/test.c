@@ -34,7 +34,7 @@ static int trainer_test_prepare(struct testing *testing, struct ivon_error *erro
     if (!code)
         code = optimizer_place_means(trainer->optimizer, error);
     for (size_t i = 0; i < count && !code; i++)
-        means[i] = optimizer_network_mean(trainer->optimizer, i);
+        means[i] = trainer_mean(trainer, i);
     if (!code)
         code = labelled_reserve(&testing->data, block, trainer->options.task.ignored, error);
     if (!code)

@@ -91,6 +91,7 @@ void ivon_trainer_free(struct ivon_trainer *trainer)
     prior_release(&trainer->prior);
     bases_release(trainer);
     weights_release(&trainer->rho_hessian);
+    weights_release(&trainer->average);
     free(trainer->parameters);
     free(trainer->order);
     free(trainer->chosen);
@@ -128,6 +129,10 @@ static int trainer_check_options(const struct ivon_train_options *options, struc
                               "%zu batches of %zu examples in a step, %" PRIu64 " epochs, expected "
                               "at least one of each",
                               options->accumulate, options->batch, options->epochs);
+    if (!(options->average >= 0 && options->average < 1))
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "the average's decay is %g, expected at least 0 and below 1",
+                              options->average);
     if (!options->hessian_every)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "0 steps between changes of the Hessian, expected at least 1");
@@ -316,6 +321,8 @@ int ivon_trainer_new(struct ivon_trainer **out, const struct ivon_train_start *s
         code = make_optimizer(trainer, error);
     if (!code)
         code = place_parameters(trainer, error);
+    if (!code)
+        code = average_begin(trainer, error);
     if (!code && start->prior)
         code = prior_take(trainer, start->prior, error);
     if (!code && start->resume)
