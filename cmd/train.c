@@ -48,6 +48,7 @@ enum {
     KEY_ACCUMULATE,
     KEY_AUGMENT,
     KEY_CLASS_WEIGHTS,
+    KEY_DROPOUT,
     KEY_LABEL_SMOOTHING,
     KEY_SAVE_EVERY,
     KEY_EVAL_EVERY,
@@ -72,7 +73,7 @@ static const struct argp_option option_table[] = {
      "Initial values of --arch (default keep: each layer's own)", 1},
     {"from", KEY_FROM, "POSTERIOR", 0, "Begin with these means and buffers", 1},
     {"freeze", KEY_FREEZE, "GLOB", 0, "Do not train tensors of such names (repeatable)", 1},
-    {"seed", KEY_SEED, "N", 0, "Of initial values, order, augmentation, noise (default 0)", 1},
+    {"seed", KEY_SEED, "N", 0, "Of initial values, order, augmentation, dropout, noise (default 0)", 1},
     {"prior", KEY_PRIOR, "zero|posterior", 0,
      "IVON: weight decay to zero (default), or --from as the prior", 2},
     {"prior-scale", KEY_PRIOR_SCALE, "X", 0,
@@ -117,6 +118,8 @@ static const struct argp_option option_table[] = {
     {"augment", KEY_AUGMENT, "cropN,flip", 0, "Shift and mirror images at random", 3},
     {"class-weights", KEY_CLASS_WEIGHTS, "W,W,...|balanced|FILE", 0,
      "Of the losses of each class in the training", 3},
+    {"dropout", KEY_DROPOUT, "P|own", 0,
+     "Drop so much at Dropout nodes in training, or each its own ratio (default 0)", 3},
     {"label-smoothing", KEY_LABEL_SMOOTHING, "X", 0,
      "Spread so much of each label over all classes (default 0)", 3},
     {"output", 'o', "DIR", 0, "Directory of checkpoints and log", 4},
@@ -489,6 +492,11 @@ static error_t parse_choice(int key, char *argument, struct argp_state *state)
     case KEY_STOP_BY:
         given->command->watch.by_test = option_choice(state, "--stop-by", argument, losses, 2) == 1;
         given->stop_by = true;
+        return 0;
+    case KEY_DROPOUT:
+        options->dropout = strcmp(argument, "own") == 0
+                               ? NAN
+                               : option_number(state, "--dropout", argument);
         return 0;
     case KEY_SCHEDULE:
         options->schedule = train_parse_schedule(state, argument);

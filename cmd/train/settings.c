@@ -43,6 +43,9 @@ static json_t *method_settings(const struct ivon_train_options *options, const c
     json_object_set_new(settings, "restarts", restarts_json(options));
     json_object_set_new(settings, "param-group", param_groups_json(options));
     json_object_set_new(settings, "class-weights", train_class_weights_json(options));
+    json_object_set_new(settings, "dropout",
+                        isnan(options->dropout) ? json_string("own")
+                                                : report_json_number(options->dropout));
     json_object_set_new(settings, "label-smoothing", report_json_number(options->label_smoothing));
     if (options->method != IVON_METHOD_SGD)
         json_object_set_new(settings, "beta2", report_json_number(options->beta2));

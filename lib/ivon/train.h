@@ -182,6 +182,10 @@ struct ivon_train_options {
      * without an average. 0: none.
      */
     double average;
+    /* Of the elements that Dropout drops, from 0 to below 1; 0: it passes them on; NaN: each node's
+       own. An architecture gets Dropout nodes where it is not 0: see ivon-train(1). Those of a
+       network are set into evaluation, as it is written. */
+    double dropout;
 };
 
 /* The defaults of a method: those of the papers and, of AdamW and SGD, PyTorch's; 1 epoch of

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "net/graph/dropout.h"
 #include "net/plan/plan.h"
 #include "train/architecture/architecture.h"
 
@@ -17,7 +18,7 @@ static struct architecture *make(const char *specification)
 {
     struct architecture *architecture = NULL;
     struct ivon_error error = {0};
-    if (architecture_new(&architecture, specification, &error))
+    if (architecture_new(&architecture, specification, 0, &error))
         fail_msg("%s", error.message);
     return architecture;
 }
@@ -396,10 +397,34 @@ static void malformed_specifications_are_refused(void **state)
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
         struct architecture *architecture = NULL;
         struct ivon_error error = {0};
-        int code = architecture_new(&architecture, wrong[i][0], &error);
+        int code = architecture_new(&architecture, wrong[i][0], 0, &error);
         if (code != IVON_ERROR_ARGUMENT || !strstr(error.message, wrong[i][1]))
             fail_msg("'%s': %d '%s', expected '%s'", wrong[i][0], code, error.message, wrong[i][1]);
         assert_null(architecture);
+    }
+}
+
+static void dropout_has_its_places(void **unused)
+{
+    (void)unused;
+    static const struct {
+        const char *specification;
+        size_t places;
+    } cases[] = {{"linear:3,2", 0},        {"mlp:3,4,5,2,gelu", 2},
+                 {"lenet:1,2,28", 2},      {"resnet20:2", 1},
+                 {"resnet20-bn:2", 1},     {"textcnn:5,4,3,2", 1},
+                 {"gpt:5,4,4,2,2", 1 + 4}, {"transformer:5,4,4,3,2,2", 1 + 6}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct architecture *architecture = NULL;
+        struct net_dropouts dropouts;
+        assert_int_equal(architecture_new(&architecture, cases[i].specification, 0.1, NULL), 0);
+        int code = net_dropouts_find(&dropouts, architecture->network, NAN, NULL);
+        assert_int_equal(code, cases[i].places ? 0 : IVON_ERROR_ARGUMENT);
+        assert_int_equal(dropouts.count, cases[i].places);
+        for (size_t j = 0; j < dropouts.count; j++)
+            assert_true(dropouts.items[j].ratio == (double)0.1F);
+        net_dropouts_release(&dropouts);
+        architecture_free(architecture);
     }
 }
 
@@ -414,6 +439,7 @@ int main(void)
         cmocka_unit_test(schemes_leave_what_has_no_fan),
         cmocka_unit_test(transformers_begin_as_published),
         cmocka_unit_test(malformed_specifications_are_refused),
+        cmocka_unit_test(dropout_has_its_places),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

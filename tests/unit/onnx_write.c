@@ -16,7 +16,7 @@ static struct architecture *make(const char *specification)
 {
     struct architecture *architecture = NULL;
     struct ivon_error error = {0};
-    if (architecture_new(&architecture, specification, &error))
+    if (architecture_new(&architecture, specification, 0, &error))
         fail_msg("%s", error.message);
     return architecture;
 }

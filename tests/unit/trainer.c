@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "core/examples.h"
+#include "core/random.h"
 #include "graph_builder.h"
 #include "ivon/onnx.h"
 #include "train/trainer/private.h"
@@ -197,6 +198,18 @@ static void gradient_is_that_of_the_mean_loss(void **unused)
     }
 }
 
+/* The difference of the loss that is trained. */
+static double trained_difference(struct ivon_trainer *trainer, size_t p, size_t i, double by)
+{
+    float *m = optimizer_mean(trainer->optimizer, p) + i, kept = *m;
+    *m = kept + (float)by;
+    double above = compute(trainer), top = (double)*m;
+    *m = kept - (float)by;
+    double below = compute(trainer), bottom = (double)*m;
+    *m = kept;
+    return (above - below) / (top - bottom);
+}
+
 /*
  * A smoothed and weighted loss is that of its formula, of the logits, in doubles; and its gradient
  * that of the loss, by the differences above, of a loss that is divided by the weights of the
@@ -230,15 +243,10 @@ static void losses_are_smoothed_and_weighted(void **unused)
     assert_true(fabs(compute(trainer) - expected / weight) < 0x1p-20);
     for (size_t p = 0; p < trainer->network->parameter_count; p++)
         for (size_t i = 0; i < trainer_parameter(trainer, p)->count; i += 2) {
-            float *m = optimizer_mean(trainer->optimizer, p) + i, kept = *m;
-            *m = kept + (float)step;
-            double above = compute(trainer), top = (double)*m;
-            *m = kept - (float)step;
-            double below = compute(trainer), bottom = (double)*m;
-            *m = kept;
+            double expected_slope = trained_difference(trainer, p, i, step);
             compute(trainer);
             double found = (double)trainer->lanes[0].gradients.arrays[p][i];
-            assert_true(fabs(found - (above - below) / (top - bottom)) < tolerance);
+            assert_true(fabs(found - expected_slope) < tolerance);
         }
     ivon_trainer_free(trainer);
     options.class_weights = NULL;
@@ -260,6 +268,106 @@ static float *copy_gradient(const struct ivon_trainer *trainer)
     float *copy = malloc(trainer->lanes[0].gradients.size);
     memcpy(copy, trainer->lanes[0].gradients.data, trainer->lanes[0].gradients.size);
     return copy;
+}
+
+/* Losses of dropped elements have their gradients, whatever the tiles: masks are those of examples,
+   epochs and weight samples. */
+static void dropout_is_that_of_its_masks(void **unused)
+{
+    (void)unused;
+    static const size_t with[] = {0, 3, 4};
+    for (size_t c = 0; c < 3; c++) {
+        const struct sample_data *data = &cases[with[c]];
+        struct ivon_examples *examples = open_sample(data);
+        struct ivon_train_options options = options_of(data);
+        options.dropout = 0.3;
+        options.seed = 11;
+        struct ivon_trainer *trainer = begin_training(data, examples, &options);
+        enlarge(trainer);
+        for (size_t p = 0; p < trainer->network->parameter_count; p++)
+            for (size_t i = 0; i < trainer_parameter(trainer, p)->count; i += 1 + i * 2) {
+                double expected = (4 * trained_difference(trainer, p, i, step) -
+                                   trained_difference(trainer, p, i, 2 * step)) /
+                                  3;
+                compute(trainer);
+                double found = (double)trainer->lanes[0].gradients.arrays[p][i];
+                if (!(fabs(found - expected) < tolerance))
+                    fail_msg("%s, '%s' %zu: %g, differences %g", data->architecture,
+                             trainer_parameter(trainer, p)->name, i, found, expected);
+            }
+        double loss = compute(trainer);
+        assert_true(fabs(loss - loss_of(trainer, examples)) > 1e-4);
+        trainer->sample = 1;
+        assert_true(fabs(compute(trainer) - loss) > 1e-4);
+        options.resources.memory = trainer->data.size + 1;
+        while (options.resources.memory) {
+            struct ivon_trainer *small = NULL;
+            struct ivon_train_start start = {.architecture = data->architecture};
+            if (!ivon_trainer_new(&small, &start, examples, "y", &options, NULL)) {
+                assert_true(small->runner.tile < trainer->runner.tile);
+                enlarge(small);
+                assert_true(fabs(compute(small) - loss) < 0x1p-20 * (1 + loss));
+                options.resources.memory = 0;
+            } else {
+                options.resources.memory += options.resources.memory / 4;
+            }
+            ivon_trainer_free(small);
+        }
+        ivon_trainer_free(trainer);
+        ivon_examples_close(examples);
+    }
+}
+
+static struct net_attribute *examples_second(void)
+{
+    struct net_attribute *perm = attribute("perm", NET_INTS);
+    perm->count = 3;
+    perm->integers = calloc(3, sizeof *perm->integers);
+    perm->integers[0] = 1;
+    perm->integers[2] = 2;
+    return perm;
+}
+
+/* A word is that of its address; and elements of an example along the second axis are its own. */
+static void masks_have_addresses(void **unused)
+{
+    (void)unused;
+    enum { TOKENS = 3, WIDTH = 5, SIZE = TOKENS * WIDTH };
+    const struct sample_data data = {NULL, IVON_CATEGORICAL, {TOKENS, WIDTH}, {TOKENS}, 0, 3};
+    state = 1;
+    struct ivon_network *network = begin(3, (int64_t[]){-1, TOKENS, WIDTH});
+    give(network, "w", false, 0, 2, (int64_t[]){WIDTH, 3});
+    node(network, "Transpose", "x t", examples_second());
+    node(network, "Dropout", "t d", NULL);
+    node(network, "Transpose", "d b", examples_second());
+    node(network, "MatMul", "b w y", NULL);
+    finish(network);
+    struct ivon_examples *examples = open_sample(&data);
+    struct ivon_train_options options = options_of(&data);
+    struct ivon_train_start start = {.network = network};
+    struct ivon_trainer *trainer = NULL;
+    struct ivon_error error = {0};
+    uint32_t words[8];
+    uint64_t expected[4];
+    options.dropout = NAN; /* 0.5, which nothing says otherwise */
+    options.seed = 3;
+    if (ivon_trainer_new(&trainer, &start, examples, "y", &options, &error))
+        fail_msg("%s", error.message);
+    const struct net_dropouts *dropouts = net_training_dropouts(trainer->training);
+    assert_int_equal(dropouts->count, 1);
+    const struct net_dropout *dropout = dropouts->items;
+    assert_true(dropout->ratio == 0.5 && dropout->outer == TOKENS && dropout->inner == WIDTH);
+    compute(trainer);
+    struct lane *lane = &trainer->lanes[0];
+    struct random_stream stream = random_stream_of(3, lane->chosen[1].epoch, "/dropout/2/d");
+    trainer->sample = 2;
+    dropout_words(lane, dropout, 1, 8, 7, words);
+    random_words(&stream, lane->chosen[1].example * 2 + 1, 1, expected);
+    for (size_t i = 0; i < 7; i++)
+        assert_int_equal(words[i], (uint32_t)(expected[i / 2] >> (i % 2 * 32)));
+    ivon_trainer_free(trainer);
+    ivon_examples_close(examples);
+    ivon_network_free(network);
 }
 
 /* Batches that are accumulated are one batch, to the last bit; in smaller tiles, up to rounding of
@@ -577,9 +685,10 @@ static void options_are_checked(void **unused)
     (void)unused;
     struct ivon_examples *examples = open_sample(&cases[0]);
     struct ivon_train_start start = {.architecture = cases[0].architecture};
-    struct ivon_train_options wrong[12];
+    enum { WRONG = 13 };
+    struct ivon_train_options wrong[WRONG];
     struct ivon_trainer *trainer = NULL;
-    for (size_t i = 0; i < 12; i++)
+    for (size_t i = 0; i < WRONG; i++)
         wrong[i] = options_of(&cases[0]);
     wrong[0].method = (enum ivon_method)99;
     wrong[1].schedule = (enum ivon_schedule)3;
@@ -596,7 +705,8 @@ static void options_are_checked(void **unused)
     wrong[9].balanced_classes = true;
     wrong[10].average = 1;
     wrong[11].hessian_every = 0;
-    for (size_t i = 0; i < 12; i++)
+    wrong[12].dropout = 1;
+    for (size_t i = 0; i < WRONG; i++)
         assert_int_equal(ivon_trainer_new(&trainer, &start, examples, "y", &wrong[i], NULL),
                          IVON_ERROR_ARGUMENT);
     assert_null(trainer);
@@ -622,6 +732,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(gradient_is_that_of_the_mean_loss),
                                        cmocka_unit_test(losses_are_smoothed_and_weighted),
+                                       cmocka_unit_test(dropout_is_that_of_its_masks),
+                                       cmocka_unit_test(masks_have_addresses),
                                        cmocka_unit_test(batches_and_tiles),
                                        cmocka_unit_test(epochs),
                                        cmocka_unit_test(images),

@@ -63,6 +63,11 @@ const struct net_tensor *net_derivative_output(const struct net_derivative *deri
     return net_plan_output(derivative->plan, 0);
 }
 
+void net_derivative_set_masks(struct net_derivative *derivative, const struct net_masks *masks)
+{
+    derivative->plan->masks = *masks;
+}
+
 void net_derivative_statistics(const struct net_derivative *derivative, double *statistics)
 {
     const struct net_training *training = derivative->plan->training;

@@ -66,6 +66,10 @@ int net_derivative_run(struct net_derivative *derivative, const void *const *inp
                        struct ivon_error *error);
 const struct net_tensor *net_derivative_output(const struct net_derivative *derivative);
 
+/* Says where the runs take the masks of Dropout from, where the derivative is in training and has
+   nodes that drop. */
+void net_derivative_set_masks(struct net_derivative *derivative, const struct net_masks *masks);
+
 /* Sets `statistics` to those of the last run, with unbiased variances: net_training_size doubles.
    The derivative must be in training. Nodes that no run needs get their running statistics. */
 void net_derivative_statistics(const struct net_derivative *derivative, double *statistics);

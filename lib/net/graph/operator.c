@@ -35,7 +35,7 @@ static const struct net_operator *const families[] = {
     net_modulo_operators,       net_bits_operators,
     net_scan_operators,         net_selection_operators,
     net_einsum_operators,       net_determinant_operators,
-    net_norm_operators,
+    net_norm_operators,         net_dropout_operators,
 };
 
 enum { FAMILY_COUNT = sizeof families / sizeof families[0] };

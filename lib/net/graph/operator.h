@@ -11,6 +11,7 @@
 #ifndef NET_GRAPH_OPERATOR_H
 #define NET_GRAPH_OPERATOR_H
 
+#include "net/graph/dropout.h"
 #include "net/graph/graph.h"
 
 struct net_matmul;     /* net/ops/product/product.h */
@@ -34,6 +35,9 @@ struct net_call {
     /* Set before infer of BatchNormalization: it normalizes by the current batch
        (net/graph/training.h). */
     bool training;
+    /* Set before infer of a Dropout that drops; and where its masks come from. */
+    const struct net_dropout *dropout;
+    const struct net_masks *masks;
     /* The element-wise steps that forward of a NET_FINISHES applies to its output, too; or null. */
     const struct net_finish *finish;
 };
@@ -82,6 +86,8 @@ enum {
     /* Output 0 has the parts of input 0, along the attribute axis (by default 0), that the integers
        of input 1 name; negative ones count from the end. */
     NET_LOOKUP = 1 << 21,
+    /* Output 0 is input 0, of which a plan for training drops elements (net/graph/dropout.h). */
+    NET_DROPOUT = 1 << 22,
     /* Output 0 can be left out, too. */
     NET_FIRST_OPTIONAL = 4096,
     /* Normalizes over the axes that the attribute axes lists, by default 0, 2 and 3; examples are
@@ -210,6 +216,7 @@ struct net_operator {
 
 /* Each table ends with a row without a name. */
 extern const struct net_operator net_elementwise_operators[]; /* ops/elementwise.c: of one tensor */
+extern const struct net_operator net_dropout_operators[];     /* ops/elementwise/dropout.c */
 extern const struct net_operator net_arithmetic_operators[];  /* ops/arithmetic.c: of several */
 extern const struct net_operator net_power_operators[];       /* ops/power.c */
 extern const struct net_operator net_logic_operators[];       /* ops/logic.c: Where, Cast too */

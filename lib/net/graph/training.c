@@ -12,6 +12,7 @@ struct net_training {
     struct ivon_network *network;
     struct net_running *nodes;
     size_t count, size;
+    struct net_dropouts dropouts;
 };
 
 bool net_is_batch_norm(const struct net_node *node)
@@ -154,6 +155,7 @@ void net_training_free(struct net_training *training)
 {
     if (!training)
         return;
+    net_dropouts_release(&training->dropouts);
     free(training->nodes);
     free(training);
 }
@@ -174,6 +176,16 @@ bool net_training_has(const struct net_training *training, size_t node)
         if (training->nodes[i].node == node)
             return true;
     return false;
+}
+
+struct net_dropouts *net_training_dropouts(struct net_training *training)
+{
+    return &training->dropouts;
+}
+
+const struct net_dropout *net_training_dropout(const struct net_training *training, size_t node)
+{
+    return net_dropouts_at(&training->dropouts, node);
 }
 
 size_t net_training_size(const struct net_training *training)

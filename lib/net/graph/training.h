@@ -5,7 +5,7 @@
  * normalizes by the mean and the biased variance of the examples of that plan's run. Where the
  * examples of one step are spread over several plans, each normalizes by its own ("ghost batches",
  * Hoffer et al., NeurIPS 2017, arXiv:1705.08741). BatchNormalization by parameters or computed
- * values stays as it is, and so does Dropout, which passes its input on.
+ * values stays as it is. Dropout passes its input on, but where net_training_dropouts lists it.
  *
  * The caller averages the statistics of the runs and gives them back, as PyTorch's BatchNorm does:
  *     running = running (1 − momentum) + statistics momentum,
@@ -14,7 +14,7 @@
 #ifndef NET_GRAPH_TRAINING_H
 #define NET_GRAPH_TRAINING_H
 
-#include "net/graph/graph.h"
+#include "net/graph/dropout.h"
 
 struct net_training;
 
@@ -36,12 +36,17 @@ int net_training_new(struct net_training **training, struct ivon_network *networ
                      struct ivon_error *error);
 void net_training_free(struct net_training *training);
 
-/* The number of nodes that change; one of them, in the order in which they run. */
+/* The Dropout nodes that drop: none, unless they are set before a plan is made. */
+struct net_dropouts *net_training_dropouts(struct net_training *training);
+
+/* The number of BatchNormalization nodes that change; one of them, in the order in which they run. */
 size_t net_training_count(const struct net_training *training);
 const struct net_running *net_training_node(const struct net_training *training, size_t i);
 
-/* Returns whether node `node` of the network changes. */
+/* Returns whether node `node` of the network is one of them; and the Dropout that it is, or null.
+ */
 bool net_training_has(const struct net_training *training, size_t node);
+const struct net_dropout *net_training_dropout(const struct net_training *training, size_t node);
 
 /* The number of statistics of all nodes: for each node, the mean of each channel, then its
    variance. */

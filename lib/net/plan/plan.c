@@ -59,8 +59,10 @@ static int init_step(struct net_plan *plan, struct plan_step *step, const struct
                      struct ivon_error *error)
 {
     step->call.node = node;
-    step->call.training = plan->training &&
-                          net_training_has(plan->training, (size_t)(node - plan->network->nodes));
+    size_t index = (size_t)(node - plan->network->nodes);
+    step->call.training = plan->training && net_training_has(plan->training, index);
+    step->call.dropout = plan->training ? net_training_dropout(plan->training, index) : NULL;
+    step->call.masks = &plan->masks;
     step->input_count = node->input_count;
     step->output_count = node->output_count;
     step->inputs = calloc(node->input_count + 1, sizeof *step->inputs);
@@ -199,7 +201,7 @@ static int plan_step(struct net_plan *plan, struct plan_step *step, const struct
     plan->mixed |= node->op->flags & NET_SELECT && step->stage == PLAN_RUN &&
                    step->call.inputs[0]->count == 1;
     code = node->op->infer(&step->call, error);
-    bool alias = node->op->flags & NET_ALIAS || step->call.alias;
+    bool alias = (node->op->flags & NET_ALIAS && !step->call.dropout) || step->call.alias;
     if (!code && alias && !wants_output(node, 1)) {
         step->kind = PLAN_ALIAS;
         plan->values[step->outputs[0]].root = plan->values[step->inputs[0]].root;

@@ -60,6 +60,7 @@ enum plan_keep {
 struct net_plan {
     const struct ivon_network *network;
     const struct net_training *training; /* null: in evaluation */
+    struct net_masks masks;              /* of Dropout in training */
     enum plan_keep keep;
     struct plan_value *values; /* as the network's */
     struct plan_step *steps;   /* as the network's nodes */

@@ -127,7 +127,8 @@ static int architecture_refuse(const char *text, const struct family *family,
                           text);
 }
 
-int architecture_new(struct architecture **out, const char *text, struct ivon_error *error)
+int architecture_new(struct architecture **out, const char *text, double dropout,
+                     struct ivon_error *error)
 {
     struct specification specification = {.text = text};
     const struct family *family = find_family(text);
@@ -137,7 +138,7 @@ int architecture_new(struct architecture **out, const char *text, struct ivon_er
     struct architecture *architecture = calloc(1, sizeof *architecture);
     if (!architecture)
         return ivon_error_memory(error);
-    struct builder builder = {.architecture = architecture, .error = error};
+    struct builder builder = {.architecture = architecture, .dropout = dropout, .error = error};
     builder.code = graph_new(&architecture->network, text, error);
     if (!builder.code)
         family->build(&builder, &specification);

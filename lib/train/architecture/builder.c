@@ -312,6 +312,13 @@ const char *builder_layer_norm(struct builder *builder, const char *x, const cha
     return builder_binary(builder, "Add", builder_binary(builder, "Mul", unit, weight), bias);
 }
 
+const char *builder_dropout(struct builder *builder, const char *x)
+{
+    if (!(builder->dropout > 0))
+        return x;
+    return builder_binary(builder, "Dropout", x, builder_number(builder, (float)builder->dropout));
+}
+
 const char *builder_gelu(struct builder *builder, const char *x)
 {
     const char *scaled = builder_binary(builder, "Div", x, builder_number(builder, (float)sqrt(2)));

@@ -14,6 +14,7 @@ struct builder {
     struct net_attribute *attributes; /* of the next node */
     size_t attribute_count;
     const char *output; /* of the next node; null: a new name */
+    double dropout;     /* the ratio of builder_dropout; 0: it adds no node */
     int code;
     struct ivon_error *error;
 };
@@ -61,6 +62,9 @@ const char *builder_layer_norm(struct builder *builder, const char *x, const cha
 
 /* x (1 + erf(x/√2))/2 */
 const char *builder_gelu(struct builder *builder, const char *x);
+
+/* x, of which so many elements are dropped in training. */
+const char *builder_dropout(struct builder *builder, const char *x);
 
 /* A square convolution. With a bias it is initialised like a linear layer, else by He et al. */
 const char *builder_convolution(struct builder *builder, const char *x, const char *prefix,

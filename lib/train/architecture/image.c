@@ -49,7 +49,7 @@ void architecture_mlp(struct builder *builder, const struct specification *speci
         builder_set_output(builder, i + 1 == layers ? "f" : NULL);
         x = builder_linear(builder, x, prefix, sizes[i], sizes[i + 1]);
         if (i + 1 < layers)
-            x = activate(builder, x, specification->word);
+            x = builder_dropout(builder, activate(builder, x, specification->word));
     }
 }
 
@@ -73,8 +73,9 @@ void architecture_lenet(struct builder *builder, const struct specification *spe
     x = builder_convolution(builder, x, "conv2", 6, 16, 5, 1, 0, true);
     x = average_pool(builder, builder_unary(builder, "Tanh", x));
     x = builder_convolution(builder, x, "conv3", 16, 120, 5, 1, 0, true);
-    x = flatten(builder, builder_unary(builder, "Tanh", x));
+    x = builder_dropout(builder, flatten(builder, builder_unary(builder, "Tanh", x)));
     x = builder_unary(builder, "Tanh", builder_linear(builder, x, "fc1", 120, 84));
+    x = builder_dropout(builder, x);
     builder_set_output(builder, "f");
     builder_linear(builder, x, "fc2", 84, classes);
 }
@@ -179,6 +180,7 @@ static void resnet(struct builder *builder, const struct specification *specific
             in = out;
         }
     x = flatten(builder, builder_unary(builder, "GlobalAveragePool", x));
+    x = builder_dropout(builder, x);
     builder_set_output(builder, "f");
     builder_linear(builder, x, "fc", in, classes);
 }

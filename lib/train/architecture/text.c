@@ -68,7 +68,7 @@ void architecture_textcnn(struct builder *builder, const struct specification *s
         responses[i] = max_response(builder, x, prefix, width, filters, SMALLEST + i);
     }
     builder_set_integer(builder, "axis", 1);
-    x = builder_node(builder, "Concat", KERNELS, responses);
+    x = builder_dropout(builder, builder_node(builder, "Concat", KERNELS, responses));
     builder_set_output(builder, "f");
     builder_linear(builder, x, "fc", KERNELS * filters, classes);
 }
@@ -130,14 +130,15 @@ static const char *transformer_layer(struct builder *builder, const char *x, int
     int64_t width = transformer->width;
     snprintf(layer, sizeof layer, "layers.%lld", (long long)number);
     const char *y = builder_layer_norm(builder, x, builder_name(name, layer, -1, "ln1"), width);
-    x = builder_binary(builder, "Add", x, architecture_text_attend(builder, y, layer, transformer));
+    y = builder_dropout(builder, architecture_text_attend(builder, y, layer, transformer));
+    x = builder_binary(builder, "Add", x, y);
     y = builder_layer_norm(builder, x, builder_name(name, layer, -1, "ln2"), width);
     y = builder_tokens(builder, y, builder_name(name, layer, -1, "up"), width, 4 * width, true,
                        transformer->up);
     y = builder_gelu(builder, y);
     y = builder_tokens(builder, y, builder_name(name, layer, -1, "down"), 4 * width, width, true,
                        transformer->down);
-    return builder_binary(builder, "Add", x, y);
+    return builder_binary(builder, "Add", x, builder_dropout(builder, y));
 }
 
 static const char *layers(struct builder *builder, const char *x,
@@ -184,7 +185,8 @@ void architecture_transformer(struct builder *builder, const struct specificatio
     const char *position = builder_parameter(builder, initial, 3, positions, "", "pos");
     const char *x = builder_binary(builder, "Gather",
                                    table(builder, "tok", vocabulary, width, 0.02), ids);
-    x = layers(builder, builder_binary(builder, "Add", x, position), &transformer);
+    x = builder_dropout(builder, builder_binary(builder, "Add", x, position));
+    x = layers(builder, x, &transformer);
     x = masked_mean(builder, x, ids);
     builder_set_output(builder, "f");
     builder_linear(builder, x, "fc", width, classes);
@@ -222,7 +224,7 @@ void architecture_gpt(struct builder *builder, const struct specification *speci
     const char *x = builder_binary(builder, "Gather",
                                    table(builder, "wte", vocabulary, width, 0.02), ids);
     x = builder_binary(builder, "Add", x, table(builder, "wpe", context, width, 0.02));
-    x = layers(builder, x, &transformer);
+    x = layers(builder, builder_dropout(builder, x), &transformer);
     builder_set_output(builder, "f");
     builder_tokens(builder, x, "head", width, vocabulary, false, small);
 }

@@ -97,7 +97,10 @@ int lanes_make(struct ivon_trainer *trainer, struct ivon_error *error)
 {
     int code = runner_start(&trainer->runner, &trainer->data.feed, (int)trainer->lane_count, error);
     for (size_t i = 0; i < trainer->lane_count && !code; i++) {
+        struct net_masks masks = {dropout_words, &trainer->lanes[i]};
         trainer->lanes[i].worker = &trainer->runner.workers[i];
+        trainer->lanes[i].trainer = trainer;
+        net_derivative_set_masks(trainer->lanes[i].worker->derivative, &masks);
         code = make_lane(trainer, &trainer->lanes[i], error);
     }
     return code;
@@ -158,6 +161,8 @@ static int run_lane(void *context, size_t i, int thread, struct ivon_error *erro
         if (code)
             break;
         data_gather(trainer, lane, at, count);
+        lane->chosen = trainer->chosen + at;
+        lane->present = count;
         code = runner_run_inputs(lane->worker, &f, error);
         if (code)
             break;

@@ -2,9 +2,10 @@
  * The inside of a trainer: set up by trainer.c, with what it begins with from trainer/start.c, the
  * data from trainer/data.c and their loss from trainer/objective.c, a posterior as the prior from
  * trainer/prior.c, the groups of its parameters from trainer/groups.c, the bases of its matrices
- * from trainer/bases.c; gradients by trainer/lanes.c, steps by trainer/step.c, an average of their
- * means by trainer/average.c, the state, which trainer/state.c lists, as a checkpoint by
- * trainer/source.c, and back by trainer/resume.c, losses on other data by trainer/test.c.
+ * from trainer/bases.c; gradients by trainer/lanes.c, with the masks of trainer/dropout.c, steps by
+ * trainer/step.c, an average of their means by trainer/average.c, the state, which trainer/state.c
+ * lists, as a checkpoint by trainer/source.c, and back by trainer/resume.c, losses on other data by
+ * trainer/test.c.
  */
 #ifndef TRAIN_TRAINER_PRIVATE_H
 #define TRAIN_TRAINER_PRIVATE_H
@@ -72,6 +73,9 @@ struct lane {
     double *row_loss;   /* tile × T */
     double *statistics; /* of batch norms; see net/graph/training.h */
     double loss;        /* the sum over the lane's examples */
+    const struct ivon_trainer *trainer;
+    const struct chosen *chosen; /* the examples of its tile */
+    size_t present;              /* of them */
 };
 
 enum { LANES_MAX = 8 };
@@ -126,6 +130,7 @@ struct ivon_trainer {
     size_t lane_count, lane_size; /* lanes, and the examples of each */
     double scale;                 /* of adjoints: 1/(weight of the step's losses) */
     bool probabilities;           /* the first outputs of all were, where logits are taken */
+    unsigned sample;              /* of the step's weights, from 0 */
     bool begun;                   /* the step has used a sample: it cannot be stopped any more */
     double loss, rate;
 };
@@ -248,6 +253,13 @@ void objective_apply(const struct objective *objective, size_t rows, const float
 
 /* Copies chosen examples [at, at + count) to the lane, and fills its tile up. */
 void data_gather(const struct ivon_trainer *trainer, struct lane *lane, size_t at, size_t count);
+
+/* Checks the ratio; finds where the elements are that Dropout drops; and, of a lane, which they are
+   (struct net_masks). */
+int dropout_check_options(const struct ivon_train_options *options, struct ivon_error *error);
+int dropout_place(struct ivon_trainer *trainer, struct ivon_error *error);
+void dropout_words(void *lane, const struct net_dropout *dropout, size_t example, size_t first,
+                   size_t count, uint32_t *words);
 
 /* Looks at what the network's outputs are, and chooses lanes and tiles; makes them. */
 int lanes_choose(struct ivon_trainer *trainer, struct ivon_error *error);

@@ -48,6 +48,7 @@ int ivon_trainer_step(struct ivon_trainer *trainer, struct ivon_error *error)
     for (unsigned sample = 0; sample < options->samples; sample++) {
         double loss;
         trainer->begun = sample > 0;
+        trainer->sample = sample;
         bool draw = sample + 1 < options->samples || step + 1 < options->steps;
         int code = lanes_gradient(trainer, &loss, error);
         if (code)

@@ -140,7 +140,8 @@ static int trainer_check_options(const struct ivon_train_options *options, struc
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%" PRIu64 " steps between new bases, expected from 1 to %u",
                               options->basis_every, UINT_MAX);
-    return objective_check_options(options, error);
+    int code = objective_check_options(options, error);
+    return code ? code : dropout_check_options(options, error);
 }
 
 /* Counts tensors of the weights that found no place in the network. */
@@ -162,7 +163,9 @@ static int bind(struct ivon_trainer *trainer, const struct ivon_train_start *fro
     struct ivon_unbound unbound;
     int code = 0;
     if (from->architecture)
-        code = architecture_new(&trainer->architecture, from->architecture, error);
+        code = architecture_new(&trainer->architecture, from->architecture,
+                                isnan(trainer->options.dropout) ? 0 : trainer->options.dropout,
+                                error);
     if (code)
         return code;
     trainer->network = trainer->architecture ? trainer->architecture->network : from->network;
@@ -176,6 +179,9 @@ static int bind(struct ivon_trainer *trainer, const struct ivon_train_start *fro
         error->hint = IVON_HINT_NONE; /* a training has no use for weights that it would not move */
     if (!code)
         code = net_training_new(&trainer->training, trainer->network, error);
+    if (!code && !(trainer->options.dropout <= 0))
+        code = net_dropouts_find(net_training_dropouts(trainer->training), trainer->network,
+                                 trainer->options.dropout, error);
     if (!code)
         find_unplaced(trainer, from->weights);
     return code;
@@ -273,6 +279,8 @@ static int set_up(struct ivon_trainer *trainer, struct ivon_examples *examples, 
         code = data_open(trainer, examples, error);
     if (!code)
         code = plan_steps(trainer, error);
+    if (!code)
+        code = dropout_place(trainer, error);
     trainer->outputs.likelihood = options->task.likelihood;
     if (!code)
         code = lanes_choose(trainer, error);

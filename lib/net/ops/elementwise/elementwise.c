@@ -1,4 +1,4 @@
-/* Elementary functions of one tensor, Identity and Dropout. */
+/* Elementary functions of one tensor, and Identity. */
 #include <string.h>
 
 #include "net/graph/rules.h"
@@ -49,7 +49,7 @@ FUNCTION_OF_INTEGERS(negative, (int64_t)(0 - (uint64_t)x))
 FUNCTION_OF_INTEGERS(absolute, (int64_t)(x < 0 ? 0 - (uint64_t)x : (uint64_t)x))
 FUNCTION_OF_INTEGERS(sign, (x > 0) - (x < 0))
 
-/* Identity, and Dropout, which is the identity outside of training. */
+/* Identity. */
 
 static int identity_infer(struct net_call *call, struct ivon_error *error)
 {
@@ -76,67 +76,8 @@ static void identity_tangent(const struct net_call *call, const float *const *in
         memset(output_tangents[0], 0, size);
 }
 
-/* The mask, if it is wanted, is of type `mask`: floats before opset 10. */
-static int dropout_set(struct net_call *call, enum net_type mask, struct ivon_error *error)
-{
-    const struct net_tensor *input = call->inputs[0];
-    int code = block_expect(call, 0, 1U << NET_FLOAT, error);
-    if (!code)
-        code = identity_infer(call, error);
-    if (!code && call->node->output_count > 1)
-        code = net_output(call, 1, mask, input->rank, input->shape, error);
-    return code;
-}
-
-static int dropout_float_infer(struct net_call *call, struct ivon_error *error)
-{
-    return dropout_set(call, NET_FLOAT, error);
-}
-
-static int dropout_boolean_infer(struct net_call *call, struct ivon_error *error)
-{
-    return dropout_set(call, NET_BOOLEAN, error);
-}
-
-static int dropout_infer(struct net_call *call, struct ivon_error *error)
-{
-    const struct net_tensor *training = net_input(call, 2);
-    if (training && (training->type != NET_BOOLEAN || training->count != 1 || !training->data))
-        return net_fail(call, error, "its training mode is no constant");
-    if (training && *(const unsigned char *)training->data)
-        return net_fail(call, error, "it is in training mode; export the network for inference");
-    return dropout_set(call, NET_BOOLEAN, error);
-}
-
-/* Only if the mask is wanted: nothing was dropped. */
-static int dropout_forward(const struct net_call *call, struct ivon_error *error)
-{
-    (void)error;
-    const struct net_tensor *input = call->inputs[0], *output = call->outputs[0];
-    const struct net_tensor *mask = call->node->output_count > 1 ? call->outputs[1] : NULL;
-    if (output && output->data != input->data && input->count)
-        memcpy(output->data, input->data, input->count * net_type_size(input->type));
-    for (size_t i = 0; mask && mask->type == NET_FLOAT && i < mask->count; i++)
-        ((float *)mask->data)[i] = 1;
-    if (mask && mask->type == NET_BOOLEAN && mask->count)
-        memset(mask->data, 1, mask->count);
-    return 0;
-}
-
-/* Dropout has two outputs, of which the mask does not move. */
-static void dropout_tangent(const struct net_call *call, const float *const *input_tangents,
-                            float *const *output_tangents)
-{
-    identity_tangent(call, input_tangents, output_tangents);
-    if (call->node->output_count > 1 && output_tangents[1])
-        memset(output_tangents[1], 0, call->inputs[0]->count * sizeof(float));
-}
-
 #define NUMBER_ROW(title, opset, function)                                                         \
     ROW(title, opset, 0, elementwise_number_infer, function##_forward, function)
-
-#define DROPOUT                                                                                    \
-    .outputs_max = 2, .flags = NET_ALIAS, .forward = dropout_forward, .backward = identity_backward
 
 const struct net_operator net_elementwise_operators[] = {
     NUMBER_ROW("Neg", 1, negative),
@@ -160,30 +101,5 @@ const struct net_operator net_elementwise_operators[] = {
      .infer = identity_infer,
      .backward = identity_backward,
      .tangent = identity_tangent},
-    {.name = "Dropout",
-     .since = 1,
-     .inputs_min = 1,
-     .inputs_max = 1,
-     .attributes = {{"ratio", NET_FLT}},
-     .infer = dropout_float_infer,
-     .tangent = dropout_tangent,
-     DROPOUT},
-    {.name = "Dropout",
-     .since = 10,
-     .inputs_min = 1,
-     .inputs_max = 1,
-     .attributes = {{"ratio", NET_FLT}},
-     .infer = dropout_boolean_infer,
-     .tangent = identity_tangent,
-     DROPOUT},
-    {.name = "Dropout",
-     .since = 12,
-     .inputs_min = 1,
-     .inputs_max = 3,
-     .settings = 1U << 1,
-     .attributes = {{"seed", NET_INT}},
-     .infer = dropout_infer,
-     .tangent = identity_tangent,
-     DROPOUT},
     {0},
 };
