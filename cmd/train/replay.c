@@ -162,7 +162,7 @@ int replay_open(struct replay **out, const struct ivon_source *checkpoint, const
         command->evaluation.model = model;
     if (!code && command->augment)
         code = ivon_augmentation_parse(&command->options.augmentation, &command->options.crop,
-                                       command->augment, error);
+                                       &command->options.cutout, command->augment, error);
     if (!code)
         code = train_class_weights_take(command, error);
     return code ? code : replay_open_weights(replay, from, evaluation->dataset.no_sandbox, error);

@@ -91,7 +91,7 @@ static int make_trainer(struct train_command *command, struct ivon_source *resum
     start.network = command->network;
     if (command->augment)
         code = ivon_augmentation_parse(&command->options.augmentation, &command->options.crop,
-                                       command->augment, error);
+                                       &command->options.cutout, command->augment, error);
     if (!code)
         code = ivon_trainer_new(&command->trainer, &start, command->examples,
                                 evaluation_targets(&command->evaluation), &command->options, error);

@@ -85,14 +85,19 @@ IVON_API const char *ivon_architecture_usage(size_t i);
 
 /* Random changes of images, as bits. */
 enum ivon_augmentation {
-    IVON_AUGMENT_FLIP = 1, /* left and right are swapped in half of them */
-    IVON_AUGMENT_CROP = 2  /* `crop` zeros are put around them, and their size cut out again */
+    IVON_AUGMENT_FLIP = 1,    /* left and right are swapped in half of them */
+    IVON_AUGMENT_CROP = 2,    /* `crop` zeros are put around them, and their size cut out again */
+    IVON_AUGMENT_REFLECT = 4, /* the same, but around them is their reflection at the outer rows */
+    /* A square of zeros, `cutout` wide, around a random pixel, what is within the image (DeVries &
+       Taylor 2017, arXiv:1708.04552). */
+    IVON_AUGMENT_CUTOUT = 8
 };
 
-/* Reads "crop4", "flip" or both, in any order, with a comma between them; crop is followed by its
-   zeros, 1 to 64. *crop is 0 without it. */
-IVON_API int ivon_augmentation_parse(unsigned *augmentation, unsigned *crop, const char *text,
-                                     struct ivon_error *error);
+/* Reads "crop4,flip,cutout16": any of these, or reflect in crop's place, in any order, with a comma
+   between them; crop and reflect are followed by 1 to 64, cutout by 1 to 1024. *crop and *cutout are
+   0 where they are not there. */
+IVON_API int ivon_augmentation_parse(unsigned *augmentation, unsigned *crop, unsigned *cutout,
+                                     const char *text, struct ivon_error *error);
 
 /* Settings of the parameters whose names match a glob; NaN: those of the training. */
 struct ivon_train_group {
@@ -128,7 +133,7 @@ struct ivon_train_options {
     size_t batch;          /* examples; at most all there are */
     size_t accumulate;     /* batches of a step, at least 1 */
     unsigned augmentation; /* of images, bits of ivon_augmentation; 0: none */
-    unsigned crop;         /* IVON_AUGMENT_CROP: zeros on every side, 1 to 64; else 0 */
+    unsigned crop; /* IVON_AUGMENT_CROP or _REFLECT: pixels on every side, 1 to 64; else 0 */
     enum ivon_initial initial;
     uint64_t seed; /* of initial values, order, augmentation and noise */
     /* Returns whether the parameter of that name is trained; null: all. The others are buffers. */
@@ -186,6 +191,8 @@ struct ivon_train_options {
        own. An architecture gets Dropout nodes where it is not 0: see ivon-train(1). Those of a
        network are set into evaluation, as it is written. */
     double dropout;
+
+    unsigned cutout; /* IVON_AUGMENT_CUTOUT: pixels of a side, 1 to 1024; else 0 */
 };
 
 /* The defaults of a method: those of the papers and, of AdamW and SGD, PyTorch's; 1 epoch of

@@ -21,22 +21,26 @@ void order_shuffle(uint32_t *order, size_t count, uint64_t seed, uint64_t epoch)
 
 /* The augmentation of an epoch's images. */
 struct augmentation {
-    int64_t crop; /* pad each side by so many zeros, then cut the image's size out; 0: don't */
-    bool flip;    /* left and right are swapped in half of the images */
+    int64_t crop;   /* pad each side by so many pixels, then cut the image's size out; 0: don't */
+    bool reflect;   /* they are those within, reflected at the outer ones; else zeros */
+    bool flip;      /* left and right are swapped in half of the images */
+    int64_t cutout; /* zero a square of so many pixels a side, at last; 0: don't */
 };
 
-/* Parses "crop4,flip": either or both, in any order; crop is followed by its padding, 1 to 64. */
+/* Parses a text as ivon_augmentation_parse says. */
 int augmentation_parse(struct augmentation *augmentation, const char *text,
                        struct ivon_error *error);
 
-/* The augmentation that options ask for: bits of ivon_augmentation, and zeros on every side. */
+/* The augmentation that options ask for: bits of ivon_augmentation, and their numbers. */
 int augmentation_make(struct augmentation *augmentation, unsigned bits, unsigned crop,
-                      struct ivon_error *error);
+                      unsigned cutout, struct ivon_error *error);
 
 /*
  * One image of shape channels × height × width from `image` to `out`, which do not overlap. All
  * channels move together. Word 0 of block `example` of the stream (seed, epoch, "/augmentation")
- * gives the cut's row, word 1 its column, of 2 crop + 1 each; word 2 whether it is flipped.
+ * gives the cut's row, word 1 its column, of 2 crop + 1 each; word 2 whether it is flipped; the high
+ * half of word 3 the row of cutout's pixel, and its low half the column: row r has rows
+ * r − ⌊cutout/2⌋ on zeroed, `cutout` of them.
  */
 void augmentation_apply(const struct augmentation *augmentation, uint64_t seed, uint64_t epoch,
                         uint64_t example, int64_t channels, int64_t height, int64_t width,

@@ -179,6 +179,8 @@ assert "hessian" not in f and (f["momentum/second_moment/fc1.weight"][()] > 0).a
   data="$BATS_FILE_TMPDIR/data.h5"
   image=(--arch=lenet:1,2,28 --data="$data:/train" --inputs=x=image --targets=class --lr=0.1 --h0=0.1 --beta2=0.99 --batch=10 --epochs=2 --save-every=0)
   ivon-train "${common[@]}" "${image[@]}" -o image --augment=crop2,flip
+  run -64 ivon-train "${common[@]}" "${image[@]}" -o reflected --augment=reflect28
+  [ "$output" = "ivon-train: lenet:1,2,28: images of 28 x 28 pixels cannot be reflected by 28, expected fewer than they are wide and high" ]
   ivon-train "${common[@]}" "${image[@]}" -o plain
   ! cmp -s image/posterior-00000008.h5 plain/posterior-00000008.h5
   tokens=(--arch=gpt:7,8,16,1,2 --data="$data:/train" --inputs=tokens --targets=next --batch=30 --save-every=0)
@@ -434,7 +436,7 @@ refused() { # STATUS MESSAGE OPTION...
   run ivon-train "${b[@]}" --arch=mlp:2,100000000,100000000,2
   [ $status = 71 ]
   [[ $output == *"has 1e+16 parameters, which take 2.4e+08 GB of memory to train"* ]]
-  refused 64 "augmentation 'turn', expected crop and its padding (1 to 64), flip, or both, as in crop4,flip" "${b[@]}" --augment=turn
+  refused 64 "augmentation 'turn', expected some of crop or reflect with a padding (1 to 64), flip, and cutout with a side (1 to 1024), as in crop4,flip,cutout16" "${b[@]}" --augment=turn
   refused 64 "mlp:2,16,3: augmentation is for networks with one input of examples x channels x height x width" "${b[@]}" --augment=flip
   refused 64 "warmup of 6 steps in a training of 6, expected fewer" "${b[@]}" --warmup=6 --schedule=cosine
   [ ! -e run ]

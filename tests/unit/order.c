@@ -130,12 +130,11 @@ static void images_are_cut_and_flipped(void **state)
     assert_in_range(flips[1], 375, 525);
 }
 
-/* By the definition in order.h: padded, cut out, flipped. */
-static void augmentation_is_as_defined(void **state)
+/* By the definition in order.h: padded, cut out, flipped, and a square of zeros. */
+static void check_definition(bool reflect, int cutout)
 {
-    (void)state;
     enum { PAD = 3, TALL = HEIGHT + 2 * PAD, WIDE = WIDTH + 2 * PAD };
-    struct augmentation both = {.crop = PAD, .flip = true};
+    struct augmentation both = {.crop = PAD, .reflect = reflect, .flip = true, .cutout = cutout};
     float image[SIZE], out[SIZE];
     for (int i = 0; i < SIZE; i++)
         image[i] = (float)(i + 1);
@@ -145,19 +144,42 @@ static void augmentation_is_as_defined(void **state)
         random_words(&stream, example, 1, words);
         int top = (int)((double)words[0] * 0x1p-64 * (2 * PAD + 1));
         int left = (int)((double)words[1] * 0x1p-64 * (2 * PAD + 1));
+        int row = (int)((double)(words[3] >> 32) * 0x1p-32 * HEIGHT);
+        int middle = (int)((double)(words[3] & UINT32_MAX) * 0x1p-32 * WIDTH);
         augmentation_apply(&both, 5, 7, example, CHANNELS, HEIGHT, WIDTH, image, out);
         for (int c = 0; c < CHANNELS; c++) {
             float padded[TALL][WIDE] = {{0}};
             for (int i = 0; i < HEIGHT * WIDTH; i++)
                 padded[PAD + i / WIDTH][PAD + i % WIDTH] = image[c * HEIGHT * WIDTH + i];
+            for (int i = 1; i <= PAD && reflect; i++)
+                for (int x = 0; x < WIDE; x++) {
+                    padded[PAD - i][x] = padded[PAD + i][x];
+                    padded[TALL - 1 - PAD + i][x] = padded[TALL - 1 - PAD - i][x];
+                }
+            for (int i = 1; i <= PAD && reflect; i++)
+                for (int y = 0; y < TALL; y++) {
+                    padded[y][PAD - i] = padded[y][PAD + i];
+                    padded[y][WIDE - 1 - PAD + i] = padded[y][WIDE - 1 - PAD - i];
+                }
             for (int y = 0; y < HEIGHT; y++)
                 for (int x = 0; x < WIDTH; x++) {
                     int column = words[2] >> 63 ? WIDTH - 1 - x : x;
+                    bool zero = y >= row - cutout / 2 && y < row - cutout / 2 + cutout &&
+                                x >= middle - cutout / 2 && x < middle - cutout / 2 + cutout;
                     assert_true(out[(c * HEIGHT + y) * WIDTH + x] ==
-                                padded[top + y][left + column]);
+                                (zero ? 0 : padded[top + y][left + column]));
                 }
         }
     }
+}
+
+static void augmentation_is_as_defined(void **state)
+{
+    (void)state;
+    check_definition(false, 0);
+    check_definition(true, 0);
+    check_definition(false, 3);
+    check_definition(true, 4);
 }
 
 static void augmentation_depends_on_its_address(void **state)
@@ -183,9 +205,10 @@ static void augmentation_depends_on_its_address(void **state)
 static void augmentations_are_parsed(void **state)
 {
     (void)state;
-    static const char *const wrong[] = {"",      "crop",   "crop0",     "crop65",
-                                        "flip,", "turn",   "flip,flip", "crop4 flip",
-                                        ",flip", "crop-1", "flips",     "crop4,crop4"};
+    static const char *const wrong[] = {
+        "",           "crop",       "crop0",           "crop65",        "flip,", "turn",
+        "flip,flip",  "crop4 flip", ",flip",           "crop-1",        "flips", "cutout",
+        "cutout1025", "reflect0",   "cutout2,cutout2", "crop4,reflect4"};
     struct augmentation found;
     struct ivon_error error;
     assert_int_equal(augmentation_parse(&found, "crop4,flip", &error), 0);
@@ -197,8 +220,10 @@ static void augmentations_are_parsed(void **state)
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
         if (augmentation_parse(&found, wrong[i], &error) != IVON_ERROR_ARGUMENT)
             fail_msg("'%s' was accepted", wrong[i]);
-    assert_string_equal(error.message, "augmentation 'crop4,crop4', expected crop and its padding "
-                                       "(1 to 64), flip, or both, as in crop4,flip");
+    assert_string_equal(error.message,
+                        "augmentation 'crop4,reflect4', expected some of crop or reflect with a "
+                        "padding (1 to 64), flip, and cutout with a side (1 to 1024), as in "
+                        "crop4,flip,cutout16");
 }
 
 static void augmentations_are_bits(void **state)
@@ -206,29 +231,40 @@ static void augmentations_are_bits(void **state)
     (void)state;
     static const struct {
         const char *text;
-        unsigned bits, crop;
-    } fine[] = {{"flip", IVON_AUGMENT_FLIP, 0},
-                {"crop64", IVON_AUGMENT_CROP, 64},
-                {"crop4,flip", IVON_AUGMENT_CROP | IVON_AUGMENT_FLIP, 4}};
-    static const unsigned wrong[][2] = {
-        {IVON_AUGMENT_FLIP, 1}, {IVON_AUGMENT_CROP, 0}, {IVON_AUGMENT_CROP, 65}, {4, 0}};
+        unsigned bits, crop, cutout;
+    } fine[] = {{"flip", IVON_AUGMENT_FLIP, 0, 0},
+                {"crop64", IVON_AUGMENT_CROP, 64, 0},
+                {"cutout16,reflect4", IVON_AUGMENT_REFLECT | IVON_AUGMENT_CUTOUT, 4, 16},
+                {"crop4,flip", IVON_AUGMENT_CROP | IVON_AUGMENT_FLIP, 4, 0}};
+    static const unsigned wrong[][3] = {{IVON_AUGMENT_FLIP, 1, 0},
+                                        {IVON_AUGMENT_CROP, 0, 0},
+                                        {IVON_AUGMENT_CROP, 65, 0},
+                                        {IVON_AUGMENT_CROP | IVON_AUGMENT_REFLECT, 4, 0},
+                                        {IVON_AUGMENT_CUTOUT, 0, 0},
+                                        {IVON_AUGMENT_CUTOUT, 0, 1025},
+                                        {0, 0, 1},
+                                        {16, 0, 0}};
     struct augmentation found;
     struct ivon_error error;
-    unsigned bits = 7, crop = 7;
-    assert_int_equal(ivon_augmentation_parse(&bits, &crop, "crop", &error), IVON_ERROR_ARGUMENT);
-    assert_true(bits == 7 && crop == 7);
+    unsigned bits = 7, crop = 7, cutout = 7;
+    assert_int_equal(ivon_augmentation_parse(&bits, &crop, &cutout, "crop", &error),
+                     IVON_ERROR_ARGUMENT);
+    assert_true(bits == 7 && crop == 7 && cutout == 7);
     for (size_t i = 0; i < sizeof fine / sizeof *fine; i++) {
-        assert_int_equal(ivon_augmentation_parse(&bits, &crop, fine[i].text, &error), 0);
-        assert_true(bits == fine[i].bits && crop == fine[i].crop);
-        assert_int_equal(augmentation_make(&found, bits, crop, &error), 0);
-        assert_int_equal(found.crop, crop);
+        assert_int_equal(ivon_augmentation_parse(&bits, &crop, &cutout, fine[i].text, &error), 0);
+        assert_true(bits == fine[i].bits && crop == fine[i].crop && cutout == fine[i].cutout);
+        assert_int_equal(augmentation_make(&found, bits, crop, cutout, &error), 0);
+        assert_true(found.crop == crop && found.cutout == cutout);
         assert_int_equal(found.flip, (bits & IVON_AUGMENT_FLIP) != 0);
+        assert_int_equal(found.reflect, (bits & IVON_AUGMENT_REFLECT) != 0);
     }
     for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
-        assert_int_equal(augmentation_make(&found, wrong[i][0], wrong[i][1], &error),
+        assert_int_equal(augmentation_make(&found, wrong[i][0], wrong[i][1], wrong[i][2], &error),
                          IVON_ERROR_ARGUMENT);
-    assert_string_equal(error.message,
-                        "augmentation 4 with a crop of 0, expected bits of 3 and a crop of 0 to 0");
+    assert_string_equal(
+        error.message, "augmentation 16 with a crop of 0 and a cutout of 0, expected bits of enum "
+                       "ivon_augmentation, but one of crop and reflect, with a crop of 1 to 64 and "
+                       "a cutout of 1 to 1024 for theirs, else 0");
 }
 
 int main(void)

@@ -455,14 +455,15 @@ static void images(void **unused)
     options.epochs = 3;
     options.resources.threads = 1;
     options.seed = 9;
-    options.augmentation = IVON_AUGMENT_CROP | IVON_AUGMENT_FLIP;
+    options.augmentation = IVON_AUGMENT_REFLECT | IVON_AUGMENT_FLIP | IVON_AUGMENT_CUTOUT;
     options.crop = 2;
+    options.cutout = 2;
     struct ivon_train_start start = {.network = network};
     struct ivon_trainer *trainer = NULL;
     struct ivon_error error = {0};
     if (ivon_trainer_new(&trainer, &start, examples, "y", &options, &error))
         fail_msg("%s", error.message);
-    const struct augmentation both = {.crop = 2, .flip = true};
+    const struct augmentation both = {.crop = 2, .reflect = true, .flip = true, .cutout = 2};
     float image[SIZE], expected[SIZE];
     for (int at = 0; at < 8; at++) {
         assert_int_equal(ivon_trainer_step(trainer, &error), 0);

@@ -908,7 +908,7 @@ RULES = {
         "class-weights": rarely(values("balanced", "1,2", "1,2,3", "0,1,1,1", "none.txt", "1,x", edge=0), 0.15),
         "dropout": rarely(values(0, 0.2, 0.5, "own", 1, edge=0), 0.15),
         "label-smoothing": rarely(values(0, 0.1, 1, 1.5), 0.15),
-        "augment": rarely(values("crop1", "flip", "crop4,flip", "x", edge=0)), "output": None,
+        "augment": rarely(values("crop1", "flip", "crop4,flip", "reflect2,cutout3", "cutout2", "x", edge=0)), "output": None,
         "save-every": values(0, 1, 2), "test": more_data, "eval-every": when(lambda call: call.has("test"),
                                                                              values(1, 2)),
         "loo": when(has_posterior, flag), "loo-every": when(leaves_out, values(1, 2)), "loo-rows": when(leaves_out, values(1, 5, 1000)),

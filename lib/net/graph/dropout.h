@@ -41,10 +41,10 @@ struct net_masks {
 enum { NET_MASK_PIECE = 1024 };
 
 /*
- * Finds the Dropout nodes of a network: with this ratio, as a float, or, where it is NaN, the node's own, of
- * which those of 0 are left out. A node that is in training by its own input is so no more. Fails
- * where there is none, or where a ratio is no constant from 0 to below 1. Their shapes are set by
- * net_dropouts_place (net/plan/dropout.h).
+ * Finds the Dropout nodes of a network: with this ratio, as a float, or, where it is NaN, each
+ * node's own, of which those of 0 are left out. A node that is in training by its own input is so
+ * no more. Fails where there is none, or where a ratio is no constant from 0 to below 1. Their
+ * shapes are set by net_dropouts_place (net/plan/dropout.h).
  */
 int net_dropouts_find(struct net_dropouts *dropouts, struct ivon_network *network, double ratio,
                       struct ivon_error *error);

@@ -39,7 +39,8 @@ void net_training_free(struct net_training *training);
 /* The Dropout nodes that drop: none, unless they are set before a plan is made. */
 struct net_dropouts *net_training_dropouts(struct net_training *training);
 
-/* The number of BatchNormalization nodes that change; one of them, in the order in which they run. */
+/* The number of BatchNormalization nodes that change; one of them, in the order in which they
+   run. */
 size_t net_training_count(const struct net_training *training);
 const struct net_running *net_training_node(const struct net_training *training, size_t i);
 

@@ -23,7 +23,7 @@ static int take_augmentation(struct ivon_trainer *trainer, struct ivon_error *er
     if (!trainer->options.augmentation)
         return 0;
     int code = augmentation_make(&data->augmentation, trainer->options.augmentation,
-                                 trainer->options.crop, error);
+                                 trainer->options.crop, trainer->options.cutout, error);
     if (code)
         return code;
     if (network->input_count != 1 || input->tensor.type != NET_FLOAT || input->tensor.rank != 4)
@@ -34,6 +34,13 @@ static int take_augmentation(struct ivon_trainer *trainer, struct ivon_error *er
     code = feed_shapes(&data->feed, 1, &shape, error);
     memcpy(data->image, shape.shape + 1, sizeof data->image);
     data->augmented = true;
+    if (!code && data->augmentation.reflect &&
+        (data->augmentation.crop >= data->image[1] || data->augmentation.crop >= data->image[2]))
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%s: images of %lld x %lld pixels cannot be reflected by %lld, "
+                              "expected fewer than they are wide and high",
+                              network->path, (long long)data->image[1], (long long)data->image[2],
+                              (long long)data->augmentation.crop);
     return code;
 }
 

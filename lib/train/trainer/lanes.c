@@ -120,7 +120,8 @@ void lanes_release(struct ivon_trainer *trainer)
     }
 }
 
-/* Loss and adjoints of a tile: e over the weight of the step's losses; 0 for what fills the tile up. */
+/* Loss and adjoints of a tile: e over the weight of the step's losses; 0 for what fills the tile
+   up. */
 static void trainer_lanes_evaluate(const struct ivon_trainer *trainer, struct lane *lane,
                                    const float *f, size_t count)
 {
