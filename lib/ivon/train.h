@@ -245,6 +245,10 @@ IVON_API void ivon_trainer_free(struct ivon_trainer *trainer);
  */
 IVON_API int ivon_trainer_step(struct ivon_trainer *trainer, struct ivon_error *error);
 
+/* Multiplies the rate of the steps to come, beside the schedule, by a positive number; 1 at first.
+   Checkpoints do not hold it. */
+IVON_API void ivon_trainer_scale_rate(struct ivon_trainer *trainer, double scale);
+
 struct ivon_train_state {
     uint64_t step, steps; /* done, of the whole training */
     uint64_t epoch_steps; /* of an epoch, at least 1 */
@@ -272,6 +276,11 @@ IVON_API struct ivon_train_state ivon_trainer_state(const struct ivon_trainer *t
 IVON_API int ivon_trainer_test(struct ivon_trainer *trainer, struct ivon_examples *examples,
                                const char *targets, double *loss, double *error_rate,
                                struct ivon_error *error);
+
+/* The same with standard errors over examples: struct ivon_ratio has their formula. */
+IVON_API int ivon_trainer_test_metrics(struct ivon_trainer *trainer, struct ivon_examples *examples,
+                                       const char *targets, struct ivon_metric *loss,
+                                       struct ivon_metric *error_rate, struct ivon_error *error);
 
 /*
  * Measures each query (ivon/influence.h) at the mean: a value for each example, summed over those

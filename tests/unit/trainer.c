@@ -714,6 +714,84 @@ static void options_are_checked(void **unused)
     ivon_examples_close(examples);
 }
 
+/* Half the rate by its scale is half the rate by the option, of all methods and to the last bit. */
+static void the_rate_is_scaled(void **unused)
+{
+    (void)unused;
+    struct ivon_examples *examples = open_sample(&cases[0]);
+    for (int method = 0; ivon_method_traits((enum ivon_method)method); method++) {
+        struct ivon_train_options options = ivon_train_defaults((enum ivon_method)method);
+        options.task = options_of(&cases[0]).task;
+        options.steps = 4;
+        options.rate = 0.0625;
+        struct ivon_trainer *halved = begin_training(&cases[0], examples, &options);
+        options.rate /= 2;
+        struct ivon_trainer *half = begin_training(&cases[0], examples, &options);
+        ivon_trainer_scale_rate(halved, 0.5);
+        for (int i = 0; i < 4; i++) {
+            struct ivon_error error = {0};
+            assert_int_equal(ivon_trainer_step(halved, &error), 0);
+            assert_int_equal(ivon_trainer_step(half, &error), 0);
+            assert_true(ivon_trainer_state(halved).rate == 0.03125);
+        }
+        for (size_t p = 0; p < half->network->parameter_count; p++)
+            assert_memory_equal(optimizer_mean(halved->optimizer, p),
+                                optimizer_mean(half->optimizer, p),
+                                trainer_parameter(half, p)->count * sizeof(float));
+        ivon_trainer_free(halved);
+        ivon_trainer_free(half);
+    }
+    ivon_examples_close(examples);
+}
+
+/*
+ * Σ x / Σ t and √(n/(n−1) Σ (x − r t)²) / Σ t, of examples' sums x of t losses each, from the
+ * losses of single tokens: those that do not count are 0, and no other is. Sums of 222 doubles, and
+ * squares that lose a few digits to the subtraction: 1e-11.
+ */
+static void tests_have_standard_errors(void **unused)
+{
+    (void)unused;
+    for (size_t c = 0; c < CASES; c++) {
+        struct ivon_examples *examples = open_sample(&cases[c]);
+        struct ivon_train_options options = options_of(&cases[c]);
+        struct ivon_trainer *trainer = begin_training(&cases[c], examples, &options);
+        size_t tokens = ivon_trainer_state(trainer).tokens, counted = 0;
+        double losses[EXAMPLES * 6], sum = 0, squares = 0;
+        struct ivon_metric loss, missed;
+        struct ivon_error error = {0};
+        assert_int_equal(
+            ivon_trainer_measure(trainer, examples, "y",
+                                 tokens > 1 ? IVON_MEASURE_TOKEN_LOSS : IVON_MEASURE_LOSS, 0,
+                                 losses, &error),
+            0);
+        assert_int_equal(ivon_trainer_test_metrics(trainer, examples, "y", &loss, &missed, &error),
+                         0);
+        double all = 0, n = 0;
+        for (size_t i = 0; i < EXAMPLES * tokens; i++) {
+            all += losses[i];
+            counted += losses[i] != 0;
+        }
+        for (size_t i = 0; i < EXAMPLES; i++, sum = 0) {
+            double own = 0;
+            for (size_t t = 0; t < tokens; t++) {
+                sum += losses[i * tokens + t];
+                own += losses[i * tokens + t] != 0;
+            }
+            n += own > 0;
+            squares += pow(sum - all / (double)counted * own, 2);
+        }
+        assert_true(fabs(loss.value - all / (double)counted) < 1e-11 * loss.value);
+        double expected = sqrt(n / (n - 1) * squares) / (double)counted;
+        assert_true(fabs(loss.standard_error - expected) < 1e-11 * expected);
+        assert_true(loss_of(trainer, examples) == loss.value);
+        assert_true(cases[c].classes ? missed.value > 0 && missed.standard_error > 0
+                                     : isnan(missed.value));
+        ivon_trainer_free(trainer);
+        ivon_examples_close(examples);
+    }
+}
+
 static void methods(void **unused)
 {
     (void)unused;
@@ -742,6 +820,8 @@ int main(void)
                                        cmocka_unit_test(groups_have_settings_of_their_own),
                                        cmocka_unit_test(groups_are_found_by_names),
                                        cmocka_unit_test(options_are_checked),
+                                       cmocka_unit_test(the_rate_is_scaled),
+                                       cmocka_unit_test(tests_have_standard_errors),
                                        cmocka_unit_test(methods)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -133,6 +133,7 @@ struct ivon_trainer {
     unsigned sample;              /* of the step's weights, from 0 */
     bool begun;                   /* the step has used a sample: it cannot be stopped any more */
     double loss, rate;
+    double rate_scale; /* of the rate, beside the schedule's factor */
 };
 
 /* Lists what the training begins with. */

@@ -37,11 +37,16 @@ static int spoilt(const struct ivon_trainer *trainer, const struct optimizer_rep
         report->bad_gradients + report->overflows, remedy(trainer));
 }
 
+void ivon_trainer_scale_rate(struct ivon_trainer *trainer, double scale)
+{
+    trainer->rate_scale = scale;
+}
+
 int ivon_trainer_step(struct ivon_trainer *trainer, struct ivon_error *error)
 {
     const struct ivon_train_options *options = &trainer->options;
     uint64_t step = optimizer_steps(trainer->optimizer);
-    double factor = schedule_factor(&trainer->schedule, step), sum = 0;
+    double factor = schedule_factor(&trainer->schedule, step) * trainer->rate_scale, sum = 0;
     struct optimizer_report report = {.updated = false};
     double weight = data_choose(trainer);
     trainer->scale = weight > 0 ? 1 / weight : 0;

@@ -15,9 +15,9 @@ struct testing {
     const struct ivon_trainer *trainer;
     struct labelled data;
     struct runner runner;
-    double *losses;                /* of each row of a block */
-    float *errors;                 /* likewise */
-    double loss, missed, counted;  /* sums */
+    double *losses; /* of each row of a block */
+    float *errors;  /* likewise */
+    struct ivon_ratio loss, missed;
     const struct measure *measure; /* null: the above are wanted */
     double *values;                /* M of every example, or of its tokens */
 };
@@ -90,16 +90,22 @@ static int test_tile(void *context, const struct runner_tile *tile, struct ivon_
     return 0;
 }
 
-/* Adds a block to the sums. */
+/* Adds the examples of a block, each with those of its tokens that count. */
 static void test_add_block(struct testing *testing)
 {
     const struct labelled *data = &testing->data;
-    for (size_t i = 0; i < data->present * data->outputs->tokens; i++) {
-        if (!data->counts[i])
-            continue;
-        testing->loss += testing->losses[i];
-        testing->missed += (double)testing->errors[i];
-        testing->counted++;
+    size_t tokens = data->outputs->tokens;
+    for (size_t i = 0; i < data->present; i++) {
+        double loss = 0, missed = 0, counted = 0;
+        for (size_t t = i * tokens; t < (i + 1) * tokens; t++) {
+            if (!data->counts[t])
+                continue;
+            loss += testing->losses[t];
+            missed += (double)testing->errors[t];
+            counted++;
+        }
+        ivon_ratio_add(&testing->loss, loss, counted);
+        ivon_ratio_add(&testing->missed, missed, counted);
     }
 }
 
@@ -149,17 +155,28 @@ static int trainer_test_run(struct testing *testing, struct ivon_examples *examp
     return code;
 }
 
-int ivon_trainer_test(struct ivon_trainer *trainer, struct ivon_examples *examples,
-                      const char *targets, double *loss, double *error_rate,
-                      struct ivon_error *error)
+int ivon_trainer_test_metrics(struct ivon_trainer *trainer, struct ivon_examples *examples,
+                              const char *targets, struct ivon_metric *loss,
+                              struct ivon_metric *error_rate, struct ivon_error *error)
 {
     struct testing testing = {.trainer = trainer};
     size_t field = 0;
     int code = outputs_find_targets(examples, targets, &field, error);
     if (!code)
         code = trainer_test_run(&testing, examples, targets, error);
-    *loss = testing.loss / testing.counted;
-    *error_rate = testing.missed / testing.counted;
+    *loss = ivon_ratio_metric("loss", &testing.loss);
+    *error_rate = ivon_ratio_metric("error", &testing.missed);
+    return code;
+}
+
+int ivon_trainer_test(struct ivon_trainer *trainer, struct ivon_examples *examples,
+                      const char *targets, double *loss, double *error_rate,
+                      struct ivon_error *error)
+{
+    struct ivon_metric mean, missed;
+    int code = ivon_trainer_test_metrics(trainer, examples, targets, &mean, &missed, error);
+    *loss = mean.value;
+    *error_rate = missed.value;
     return code;
 }
 

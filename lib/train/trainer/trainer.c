@@ -317,6 +317,7 @@ int ivon_trainer_new(struct ivon_trainer **out, const struct ivon_train_start *s
         return ivon_error_memory(error);
     trainer->options = options;
     trainer->loss = trainer->rate = NAN;
+    trainer->rate_scale = 1;
     code = blas_reserve(ivon_parallel_threads(options.resources.threads), error);
     if (!code)
         code = bind(trainer, start, error);
