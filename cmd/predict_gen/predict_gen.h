@@ -72,6 +72,11 @@ int predict_gen_evaluate(const struct predict_gen_command *command, const char *
                          struct predict_gen_row *row, struct predict_gen_points *points,
                          struct ivon_error *error);
 
+/* Tells of what a row's numbers do not say of themselves. A Hessian at its start is told of once:
+   the other checkpoints of a training have the same, as the column hessian_at_start says. */
+void predict_gen_warn(struct predict_gen_command *command, const struct predict_gen_row *row,
+                      const char *path);
+
 /* The table, and one row of it, or one for each class. */
 int predict_gen_open_table(struct predict_gen_command *command, const char *provenance,
                            struct ivon_error *error);

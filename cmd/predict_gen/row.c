@@ -319,3 +319,33 @@ int predict_gen_evaluate(const struct predict_gen_command *command, const char *
     ivon_source_close(source);
     return code;
 }
+
+void predict_gen_warn(struct predict_gen_command *command, const struct predict_gen_row *row,
+                      const char *path)
+{
+    bool sampled = row->waic.name;
+    if (row->probabilities)
+        graph_warn_probabilities(path);
+    if (row->hessian_at_start && !command->warned_of_start)
+        report_warning("%s: the Hessian never left its start: the level of loo_loss says nothing, "
+                       "its trend may",
+                       path);
+    command->warned_of_start |= row->hessian_at_start != 0;
+    if (!isfinite(row->loo_loss.value) ||
+        (sampled && (!isfinite(row->waic.value) || !isfinite(row->psis_loo.value))))
+        report_warning("%s: a predicted loss is not finite: the posterior is far too wide for "
+                       "it to mean anything",
+                       path);
+    else if (row->train_loss.value < row->guessing_loss &&
+             row->loo_loss.value - 3 * row->loo_loss.standard_error > row->guessing_loss)
+        report_warning("%s: loo_loss is %.4g, beyond the %.4g of equal probabilities: the "
+                       "posterior is far too wide for it to mean anything",
+                       path, row->loo_loss.value, row->guessing_loss);
+    double most = row->samples ? ivon_pareto_k_threshold(row->samples) : INFINITY;
+    if (row->approximation_k > most)
+        report_warning("%s: the samples stand for the posterior itself too badly for psis_loo to "
+                       "mean anything: k is %.3g, expected %.3g at most",
+                       path, row->approximation_k, most);
+    if (isnan(row->loo_loss.standard_error))
+        report_warning("%s: one example: there is no standard error", path);
+}
