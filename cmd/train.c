@@ -5,10 +5,7 @@
 #include <sysexits.h>
 
 #include "cmd/shared/command.h"
-#include "cmd/shared/confine.h"
 #include "cmd/shared/memory.h"
-#include "cmd/shared/progress.h"
-#include "cmd/shared/provenance.h"
 #include "cmd/train/train.h"
 
 enum {
@@ -58,7 +55,11 @@ enum {
     KEY_LOO_ROWS,
     KEY_PATIENCE,
     KEY_STOP_BY,
+    KEY_HELD_OUT,
     KEY_RESUME,
+    KEY_GRID,
+    KEY_JUDGE,
+    KEY_FIND_LR,
     KEY_NO_SANDBOX,
 };
 
@@ -67,6 +68,7 @@ static const struct argp_option option_table[] = {
     OPTION_HEADING("Schedule:", 3),
     OPTION_HEADING("Checkpoints and tests:", 4),
     OPTION_HEADING("Running:", 5),
+    OPTION_HEADING("Search:", 6),
     {"arch", KEY_ARCH, "SPEC", 0, "Network to build: mlp:64,100,10, lenet, gpt:65,64,128,4,4 ...",
      1},
     {"init", KEY_INIT, "keep|kaiming|xavier|normal", 0,
@@ -128,7 +130,10 @@ static const struct argp_option option_table[] = {
     {"save-every", KEY_SAVE_EVERY, "N", 0,
      "Steps between checkpoints (default: an epoch; 0: only the last)", 4},
     {"test", KEY_TEST, "DATA", 0, "Also log loss and error on test examples", 4},
-    {"eval-every", KEY_EVAL_EVERY, "N", 0, "--test: steps between tests (default: an epoch)", 4},
+    {"held-out", KEY_HELD_OUT, "SHARE[,SEED]", 0,
+     "Likewise on this share of the examples, chosen at random, and train on the others", 4},
+    {"eval-every", KEY_EVAL_EVERY, "N", 0,
+     "--test, --held-out: steps between tests (default: an epoch)", 4},
     {"loo", KEY_LOO, NULL, 0, "Also log the leave-one-out loss, of the training data alone", 4},
     {"loo-every", KEY_LOO_EVERY, "N", 0, "--loo: steps between its evaluations (default: an epoch)",
      4},
@@ -139,6 +144,12 @@ static const struct argp_option option_table[] = {
     {"stop-by", KEY_STOP_BY, "loo|test", 0,
      "--patience: which loss (default loo; without a posterior test)", 4},
     {"resume", KEY_RESUME, NULL, 0, "Go on from the last checkpoint in DIR, if there is one", 4},
+    {"find-lr", KEY_FIND_LR, "STEPS", OPTION_ARG_OPTIONAL,
+     "Try rising rates for so many steps (default 200), and suggest one", 6},
+    {"grid", KEY_GRID, "OPTION=V,V;...", 0,
+     "Train with each combination of such options' values; a table tells the best (repeatable)", 6},
+    {"judge", KEY_JUDGE, "test|held-out|loo", 0,
+     "--grid: by which loss (default: of --test or --held-out, else leave-one-out)", 6},
     {"no-sandbox", KEY_NO_SANDBOX, NULL, 0, "Read the inputs without giving up other rights", 8},
     {0},
 };
@@ -268,12 +279,12 @@ static void settle_watch(const struct given *given, struct argp_state *state)
                      "--stop-by=loo: --optimizer=%s leaves no posterior, which the leave-one-out "
                      "loss is of",
                      traits->name);
-    if (watch->patience && watch->by_test && !command->test)
+    if (watch->patience && watch->by_test && !command->test && !(command->held_out > 0))
         argp_failure(state, EX_USAGE, 0,
-                     given->stop_by ? "--stop-by=test needs --test=DATA"
+                     given->stop_by ? "--stop-by=test needs --test=DATA or --held-out"
                                     : "--patience: --optimizer=%s leaves no posterior, whose "
-                                      "leave-one-out loss would tell when to stop: name held-out "
-                                      "data by --test",
+                                      "leave-one-out loss would tell when to stop: give --test "
+                                      "or --held-out",
                      traits->name);
     watch->loo |= watch->patience && !watch->by_test;
     if (given->loo_every && !watch->loo)
@@ -293,7 +304,7 @@ static void settle_options(struct given *given, struct argp_state *state)
     if (foreign)
         argp_failure(state, EX_USAGE, 0, "%s is not for --optimizer=%s", foreign,
                      ivon_method_traits(options->method)->name);
-    if (!isfinite(options->rate))
+    if (!isfinite(options->rate) && !given->command->find_lr)
         argp_failure(state, EX_USAGE, 0, "no learning rate given: name it by --lr");
     if (!given->command->posterior_prior)
         options->prior_scale = NAN;
@@ -303,17 +314,75 @@ static void settle_options(struct given *given, struct argp_state *state)
     options->debias = given->debias ? given->debiased : defaults.debias;
 }
 
+/* A sweep of rates sets rate and length itself, and writes no directory. */
+static void train_check_find_lr(const struct given *given, struct argp_state *state)
+{
+    const struct train_command *command = given->command;
+    const struct ivon_train_options *options = &command->options;
+    const struct {
+        bool given;
+        const char *name;
+    } others[] = {{command->grid_count, "--grid"},
+                  {given->number[0], numbers[0].name},
+                  {options->epochs, "--epochs"},
+                  {options->steps, "--steps"},
+                  {options->schedule != IVON_SCHEDULE_CONSTANT, "--schedule"},
+                  {options->warmup, "--warmup"},
+                  {command->directory, "--output"},
+                  {command->test, "--test"},
+                  {command->eval_given, "--eval-every"},
+                  {command->save_every != UINT64_MAX, "--save-every"},
+                  {command->resume, "--resume"},
+                  {command->files.force, "--force"}};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
+        if (others[i].given)
+            argp_failure(state, EX_USAGE, 0,
+                         "--find-lr sweeps rates, and writes a table: %s does "
+                         "not go with it",
+                         others[i].name);
+}
+
+static void train_check_output(const struct train_command *command, struct argp_state *state)
+{
+    if (!command->directory || !*command->directory)
+        argp_failure(state, EX_USAGE, 0, "no output given: name a directory by -o DIR");
+    if (strcmp(command->directory, "-") == 0)
+        argp_failure(state, EX_USAGE, 0,
+                     "standard output cannot take checkpoints: name a directory by -o DIR");
+    if (command->resume && command->files.force)
+        argp_failure(state, EX_USAGE, 0, "--resume and --force exclude each other");
+}
+
+/* Refuses options of tests that there are none of. */
+static void train_check_test(const struct train_command *command, struct argp_state *state)
+{
+    bool held_out = command->held_out > 0;
+    if (command->test && held_out)
+        argp_failure(state, EX_USAGE, 0, "--test and --held-out exclude each other");
+    if (command->judge >= 0 && !command->grid_count)
+        argp_failure(state, EX_USAGE, 0, "--judge is for --grid");
+    if (command->judge == TRAIN_JUDGE_TEST && !command->test)
+        argp_failure(state, EX_USAGE, 0, "--judge=test needs --test=DATA");
+    if (command->judge == TRAIN_JUDGE_HELD_OUT && !held_out)
+        argp_failure(state, EX_USAGE, 0, "--judge=held-out needs --held-out=SHARE");
+    if (command->eval_given && !command->test && !held_out)
+        argp_failure(state, EX_USAGE, 0, "--eval-every is for --test and --held-out");
+}
+
+/* The checks of each combination are those of a training, which wait for its options. */
 static void train_check_arguments(const struct given *given, struct argp_state *state)
 {
     const struct train_command *command = given->command;
     const struct evaluation_options *evaluation = &command->evaluation;
     if (!evaluation->data)
         argp_failure(state, EX_USAGE, 0, "no data given: name them by --data=FILE");
-    if (!command->directory || !*command->directory)
-        argp_failure(state, EX_USAGE, 0, "no output given: name a directory by -o DIR");
-    if (strcmp(command->directory, "-") == 0)
-        argp_failure(state, EX_USAGE, 0,
-                     "standard output cannot take checkpoints: name a directory by -o DIR");
+    if (command->find_lr)
+        train_check_find_lr(given, state);
+    else
+        train_check_output(command, state);
+    train_check_test(command, state);
+    if (command->grid_count)
+        return;
     if (command->architecture && evaluation->model)
         argp_failure(state, EX_USAGE, 0, "--arch and --model exclude each other");
     if (!command->architecture && !evaluation->model && !command->from)
@@ -331,12 +400,8 @@ static void train_check_arguments(const struct given *given, struct argp_state *
         argp_failure(state, EX_USAGE, 0, "--prior=posterior needs --from=POSTERIOR");
     if (number_given(given, KEY_PRIOR_SCALE) && !command->posterior_prior)
         argp_failure(state, EX_USAGE, 0, "--prior-scale is for --prior=posterior");
-    if (!command->options.epochs == !command->options.steps)
+    if (!command->options.epochs == !command->options.steps && !command->find_lr)
         argp_failure(state, EX_USAGE, 0, "give one of --epochs and --steps");
-    if (command->eval_given && !command->test)
-        argp_failure(state, EX_USAGE, 0, "--eval-every is for --test");
-    if (command->resume && command->files.force)
-        argp_failure(state, EX_USAGE, 0, "--resume and --force exclude each other");
     evaluation_check_noise(evaluation, state);
 }
 
@@ -521,6 +586,56 @@ static error_t parse_choice(int key, char *argument, struct argp_state *state)
     }
 }
 
+/* Remembers the words of an option as none of a single training's. In a cluster of short ones, as
+   in `-qo DIR`, they stay; a later --output counts for more. */
+static void train_set_aside(struct train_command *command, const char *argument,
+                            const struct argp_state *state)
+{
+    int last = state->next - 1, first = argument && argument == state->argv[last] ? last - 1 : last;
+    const char *word = state->argv[first];
+    for (int i = first; i <= last && (word[1] == '-' || word[1] == 'o'); i++)
+        command->aside[i] = true;
+}
+
+/* SHARE or SHARE,SEED. */
+static void train_parse_held_out(struct train_command *command, const char *argument,
+                                 struct argp_state *state)
+{
+    char *share = xstrndup(argument, strcspn(argument, ","));
+    const char *comma = strchr(argument, ',');
+    command->held_out = option_positive(state, "--held-out", share);
+    if (command->held_out >= 1)
+        argp_failure(state, EX_USAGE, 0, "--held-out: %s, expected a share below 1", share);
+    if (comma)
+        command->held_out_seed = option_whole(state, "--held-out", comma + 1, 0, INT64_MAX);
+    free(share);
+}
+
+static error_t train_parse_search(int key, char *argument, struct argp_state *state)
+{
+    struct given *given = state->input;
+    struct train_command *command = given->command;
+    switch (key) {
+    case KEY_HELD_OUT:
+        train_parse_held_out(command, argument, state);
+        return 0;
+    case KEY_FIND_LR:
+        command->find_lr = argument ? option_whole(state, "--find-lr", argument, 20, 1000000) : 200;
+        return 0;
+    case KEY_GRID:
+        command->grids = xreallocarray(command->grids, command->grid_count + 1, sizeof argument);
+        command->grids[command->grid_count++] = argument;
+        train_set_aside(command, argument, state);
+        return 0;
+    case KEY_JUDGE:
+        command->judge = option_choice_of(state, "--judge", argument, TRAIN_JUDGES);
+        train_set_aside(command, argument, state);
+        return 0;
+    default:
+        return parse_choice(key, argument, state);
+    }
+}
+
 static error_t train_parse(int key, char *argument, struct argp_state *state)
 {
     struct given *given = state->input;
@@ -536,6 +651,8 @@ static error_t train_parse(int key, char *argument, struct argp_state *state)
         return 0;
     case ARGP_KEY_END:
         train_check_arguments(given, state);
+        if (command->grid_count)
+            return 0;
         settle_options(given, state);
         settle_watch(given, state);
         take_evaluation(command);
@@ -573,12 +690,14 @@ static error_t train_parse(int key, char *argument, struct argp_state *state)
         return 0;
     case KEY_RESUME:
         command->resume = true;
+        train_set_aside(command, NULL, state);
         return 0;
     case 'o':
         command->directory = argument;
+        train_set_aside(command, argument, state);
         return 0;
     default:
-        return parse_choice(key, argument, state);
+        return train_parse_search(key, argument, state);
     }
 }
 
@@ -605,6 +724,7 @@ void train_command_release(struct train_command *command)
         ivon_examples_close(command->loo_examples);
     ivon_examples_close(command->examples);
     ivon_examples_close(command->test_examples);
+    ivon_examples_close(command->all_examples);
     train_log_close(command->log);
     train_directory_close(command->written);
     name_filter_release(&command->freeze);
@@ -613,6 +733,8 @@ void train_command_release(struct train_command *command)
     evaluation_release(&command->evaluation);
     free(command->graph);
     free(command->provenance);
+    free(command->grids);
+    free(command->aside);
 }
 
 void train_command_parse(struct train_command *command, int argc, char **argv, unsigned flags)
@@ -623,38 +745,9 @@ void train_command_parse(struct train_command *command, int argc, char **argv, u
                                       .save_every = UINT64_MAX,
                                       .eval_every = UINT64_MAX,
                                       .watch.loo_every = UINT64_MAX,
-                                      .stop.best = INFINITY};
+                                      .stop.best = INFINITY,
+                                      .judge = -1,
+                                      .aside = xcalloc((size_t)argc + 1, sizeof(bool))};
     command->options.epochs = 0;
     argp_parse(&train_argp, argc, argv, flags, NULL, &given);
-}
-
-int train_run(int argc, char **argv)
-{
-    struct train_command command;
-    struct ivon_error error = {0};
-    json_t *provenance = provenance_new(argc, argv);
-    train_command_parse(&command, argc, argv, 0);
-    confine(&(struct confinement){.off = command.no_sandbox,
-                                  .links = command.watch.patience != 0,
-                                  .outputs = &command.directory,
-                                  .output_count = 1},
-            argc, argv);
-    int code = 0;
-    if (command.from)
-        code = provenance_add_input(provenance, command.from, NAN, false, &error);
-    if (!code)
-        code = train_class_weights_take(&command, &error);
-    json_object_set_new(provenance, "training", train_settings(&command));
-    command.provenance = provenance_text(provenance);
-    if (command.files.no_provenance) {
-        free(command.provenance);
-        command.provenance = NULL;
-    }
-    if (!code)
-        code = train(&command, &error);
-    int status = progress_status(code, &error);
-    if (!code && !command.common.quiet)
-        name_filter_warn_unused(&command.freeze);
-    train_command_release(&command);
-    return status;
 }

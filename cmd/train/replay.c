@@ -153,6 +153,11 @@ int replay_open(struct replay **out, const struct ivon_source *checkpoint, const
     code = replay_check_end(replay, checkpoint, error);
     if (!code)
         code = replay_check_likelihood(replay, evaluation, checkpoint, error);
+    if (!code && command->held_out > 0)
+        code = error_fill(error, IVON_ERROR_ARGUMENT,
+                          "%s: was trained on what --held-out=%g left of its data, which are not "
+                          "all of these",
+                          ivon_source_path(checkpoint), command->held_out);
     command->common.quiet = true; /* the training has said what there is to say */
     command->options.task = evaluation->task;
     command->options.resources = (struct ivon_resources){.memory = evaluation->memory,

@@ -7,6 +7,7 @@
 
 #include "cmd/shared/memory.h"
 #include "cmd/shared/progress.h"
+#include "cmd/shared/provenance.h"
 #include "cmd/shared/report.h"
 #include "cmd/train/train.h"
 
@@ -17,6 +18,8 @@ static int train_run_open_data(struct train_command *command, struct ivon_error 
     struct evaluation_options *evaluation = &command->evaluation;
     int code = evaluation_open_named(evaluation, &command->examples, evaluation->data,
                                      &evaluation->dataset, error);
+    if (!code && command->held_out > 0)
+        code = train_hold_out(command, error);
     if (!code && command->test)
         code = evaluation_open_whole(&command->evaluation, command->test, &command->test_examples,
                                      error);
@@ -169,6 +172,19 @@ static int open_newest(struct ivon_source **resumed, const char *path,
     return code;
 }
 
+int train_open(struct train_command *command, struct ivon_source *resumed, struct ivon_error *error)
+{
+    struct ivon_open_options open = {.size = sizeof open, .no_sandbox = command->no_sandbox};
+    int code = 0;
+    if (command->from)
+        code = ivon_checkpoint_open(&command->weights, command->from, &open, error);
+    if (!code)
+        code = train_make_network(command, resumed, error);
+    if (!code)
+        code = train_run_open_data(command, error);
+    return code ? code : make_trainer(command, resumed, error);
+}
+
 /* Tests the first test example: data that do not fit fail now, not at the end of an epoch. */
 static int check_test(const struct train_command *command, struct ivon_error *error)
 {
@@ -198,20 +214,12 @@ static int train_run_begin(struct train_command *command, struct ivon_error *err
     struct ivon_open_options open = {.size = sizeof open, .no_sandbox = command->no_sandbox};
     struct ivon_source *resumed = NULL;
     char *newest = NULL;
-    int code = 0;
-    if (command->from)
-        code = ivon_checkpoint_open(&command->weights, command->from, &open, error);
-    if (!code)
-        code = train_directory_open(&command->written, command->directory, command->files.force,
+    int code = train_directory_open(&command->written, command->directory, command->files.force,
                                     command->resume, &newest, error);
     if (!code && newest)
         code = open_newest(&resumed, newest, &open, error);
     if (!code)
-        code = train_make_network(command, resumed, error);
-    if (!code)
-        code = train_run_open_data(command, error);
-    if (!code)
-        code = make_trainer(command, resumed, error);
+        code = train_open(command, resumed, error);
     if (!code && command->test)
         code = check_test(command, error);
     if (!code && command->watch.loo)
@@ -367,7 +375,8 @@ static int train_run_step(struct train_command *command, struct ivon_train_state
         *stopping = true;
         return state->step > first && !due(command->save_every, state) ? save(command, error) : 0;
     }
-    if (code == IVON_ERROR_DATA)
+    command->diverged = code == IVON_ERROR_DATA;
+    if (command->diverged)
         return train_note_divergence(command, code, error);
     if (code)
         return code;
@@ -383,7 +392,8 @@ static int run_steps(struct train_command *command, struct progress *progress,
     progress_wait(true); /* steps and tests can be stopped, and what was learnt is saved */
     uint64_t first = state.step;
     struct trend trend = trend_begin(&state);
-    char label[64] = "training";
+    const char *before = command->label ? command->label : "";
+    char label[96] = "training";
     bool stopping = false;
     int code = 0;
     progress->label = label;
@@ -395,7 +405,7 @@ static int run_steps(struct train_command *command, struct progress *progress,
         if (!code && !stopping)
             trend_add(&trend, &state);
         ended = train_stop_due(&command->stop, &command->watch);
-        snprintf(label, sizeof label, "training, loss %.4g", report_number(state.loss));
+        snprintf(label, sizeof label, "%straining, loss %.4g", before, report_number(state.loss));
     }
     progress->label = "training";
     if (!code && !ended && state.step < state.steps)
@@ -428,4 +438,20 @@ int train(struct train_command *command, struct ivon_error *error)
         code = run_steps(command, &progress, &reports, error);
     progress_end(&progress);
     return code;
+}
+
+int train_recorded(struct train_command *command, json_t *provenance, struct ivon_error *error)
+{
+    int code = 0;
+    if (command->from)
+        code = provenance_add_input(provenance, command->from, NAN, false, error);
+    if (!code)
+        code = train_class_weights_take(command, error);
+    json_object_set_new(provenance, "training", train_settings(command));
+    command->provenance = provenance_text(provenance);
+    if (command->files.no_provenance) {
+        free(command->provenance);
+        command->provenance = NULL;
+    }
+    return code ? code : train(command, error);
 }

@@ -28,6 +28,14 @@ static json_t *restarts_json(const struct ivon_train_options *options)
     return options->restart_every ? json_string(text) : json_null();
 }
 
+/* SHARE,SEED */
+static json_t *held_out_json(const struct train_command *command)
+{
+    char text[64];
+    snprintf(text, sizeof text, "%.9g,%" PRIu64, command->held_out, command->held_out_seed);
+    return json_string(text);
+}
+
 static json_t *method_settings(const struct ivon_train_options *options, const char *augment)
 {
     const struct ivon_method_traits *traits = ivon_method_traits(options->method);
@@ -75,6 +83,8 @@ static json_t *method_settings(const struct ivon_train_options *options, const c
 json_t *train_settings(const struct train_command *command)
 {
     json_t *settings = method_settings(&command->options, command->augment);
+    if (command->held_out > 0)
+        json_object_set_new(settings, "held-out", held_out_json(command));
     if (command->watch.patience)
         train_stop_settings(command, settings);
     return settings;

@@ -1,7 +1,8 @@
-/* ivon-train: parsed by train.c, train/param_groups.c and train/class_weights.c, run by
-   train/run.c; train/directory.c and log.c keep what is written, train/loo.c evaluates and
-   train/stop.c judges by that, train/closing.c tells what was made, train/settings.c keeps what it
-   was trained with, and train/replay.c trains so again. */
+/* ivon-train: its options are parsed by train.c, train/param_groups.c and train/class_weights.c, and
+   train/command.c starts what they ask for: a training (train/run.c), a grid of them (train/grid.c)
+   or a sweep of the rate (train/find_lr.c). train/directory.c and train/log.c keep what is written,
+   train/loo.c evaluates and train/stop.c judges by that, train/closing.c tells what was made,
+   train/settings.c keeps what it was trained with, and train/replay.c trains so again. */
 #ifndef CMD_TRAIN_TRAIN_H
 #define CMD_TRAIN_TRAIN_H
 
@@ -42,6 +43,9 @@ struct train_row {
     bool loo;                     /* evaluated; the numbers may be NaN all the same */
     double loo_loss, loo_loss_se;
 };
+/* By which loss the combinations of a grid are ranked. */
+enum train_judge { TRAIN_JUDGE_TEST, TRAIN_JUDGE_HELD_OUT, TRAIN_JUDGE_LOO };
+#define TRAIN_JUDGES "test|held-out|loo"
 
 struct train_command {
     struct common_options common;
@@ -56,11 +60,21 @@ struct train_command {
     uint64_t save_every, eval_every; /* steps; UINT64_MAX: once an epoch */
     bool eval_given;
     struct train_watch watch;
+    double held_out; /* a share; 0: none */
+    uint64_t held_out_seed;
+    const char **grids; /* --grid, each as it was given */
+    size_t grid_count;
+    int judge;        /* enum train_judge; -1: not given */
+    bool *aside;      /* of the words of the command line: not one of a combination's */
+    uint64_t find_lr; /* steps of the sweep; 0: none */
 
     /* While it runs: */
     double *weights_of_classes; /* owned */
     char *provenance;
-    struct ivon_examples *examples, *test_examples;
+    const char *label; /* before what progress says; null: nothing */
+    bool diverged;
+    /* Of --held-out both are of all_examples. */
+    struct ivon_examples *examples, *test_examples, *all_examples;
     struct ivon_examples *loo_examples; /* the examples, or some of them; null: not wanted */
     struct train_stop stop;
     bool warned_of_loo;          /* that it is not finite */
@@ -84,8 +98,17 @@ void train_command_release(struct train_command *command);
 int train_make_network(struct train_command *command, struct ivon_source *resumed,
                        struct ivon_error *error);
 
+/* Opens what a training begins with, and makes the trainer, which goes on from `resumed` unless
+   that is null. */
+int train_open(struct train_command *command, struct ivon_source *resumed,
+               struct ivon_error *error);
+
 /* Trains. The error's code is IVON_ERROR_CANCELLED when a signal stopped it, after saving. */
 int train(struct train_command *command, struct ivon_error *error);
+
+/* The same with the provenance that checkpoints get, unless --no-provenance leaves it out. Frees
+   the object. */
+int train_recorded(struct train_command *command, json_t *provenance, struct ivon_error *error);
 
 /* Takes --class-weights; false where it is a list that has something else than weights. Then reads
    the file that it names, if it does. The weights as the provenance has them; null: there are
@@ -93,6 +116,9 @@ int train(struct train_command *command, struct ivon_error *error);
 bool train_class_weights_parse(struct train_command *command, const char *text);
 int train_class_weights_take(struct train_command *command, struct ivon_error *error);
 json_t *train_class_weights_json(const struct ivon_train_options *options);
+
+/* Parts the examples into those to train on and those of --held-out. */
+int train_hold_out(struct train_command *command, struct ivon_error *error);
 
 /* The options that decide about the bits of a training, for its checkpoints' provenance. */
 json_t *train_settings(const struct train_command *command);

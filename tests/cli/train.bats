@@ -419,7 +419,7 @@ refused() { # STATUS MESSAGE OPTION...
   refused 64 "--prior=posterior needs --from=POSTERIOR" "${b[@]}" --prior=posterior
   refused 64 "--prior-scale is for --prior=posterior" "${b[@]}" --prior-scale=2
   refused 64 "--prior-scale: '0', expected a positive number" "${b[@]}" --prior=posterior --from=x --prior-scale=0
-  refused 64 "--eval-every is for --test" "${b[@]}" --eval-every=3
+  refused 64 "--eval-every is for --test and --held-out" "${b[@]}" --eval-every=3
   refused 64 "--likelihood=gaussian needs --noise-std" "${b[@]}" --likelihood=gaussian
   refused 64 "--noise-std is for --likelihood=gaussian" "${b[@]}" --noise-std=1
   refused 64 "no output given: name a directory by -o DIR" "${b[@]}" -o ""

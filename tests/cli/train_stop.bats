@@ -125,10 +125,10 @@ agrees() {
   refused 64 "--loo-every is for --loo" "${a[@]}" --loo-every=2
   refused 64 "--loo-rows is for --loo" "${a[@]}" --loo-rows=2
   refused 64 "--stop-by is for --patience" "${a[@]}" --stop-by=loo
-  refused 64 "--stop-by=test needs --test=DATA" "${a[@]}" --patience=2 --stop-by=test
+  refused 64 "--stop-by=test needs --test=DATA or --held-out" "${a[@]}" --patience=2 --stop-by=test
   refused 64 "--loo-every is for --loo" "${a[@]}" --patience=2 --stop-by=test "$(test_set)" --loo-every=2
   refused 64 "--stop-by=loo: --optimizer=soap leaves no posterior, which the leave-one-out loss is of" "${a[@]}" --optimizer=soap --patience=2 --stop-by=loo
-  refused 64 "--patience: --optimizer=adamw leaves no posterior, whose leave-one-out loss would tell when to stop: name held-out data by --test" \
+  refused 64 "--patience: --optimizer=adamw leaves no posterior, whose leave-one-out loss would tell when to stop: give --test or --held-out" \
     "${a[@]}" --optimizer=adamw --patience=2
   refused 64 "--patience: '0', expected a number from 1 to 9223372036854775807" "${a[@]}" --patience=0
   [ ! -e run ]

@@ -17,6 +17,7 @@ SANITIZER = re.compile(r"Sanitizer|runtime error:|SUMMARY:")
 NOTE = re.compile(r"(removing (one|groups?|each|\d+)|influence of .*)\b.* N = |Hessian (mapped|from)|"
                   r": (wrote|keeping|merged|read|kept) |^ |: LDS -?\d|"
                   r"of memory for factors|passes (over|for) |more than 128 outputs: |weight decay .*: NLL |"
+                  r": \d+ of \d+, |: the least .* loss is that of: |: .* has chosen, and tests it no more|: try --lr=|"
                   r"validation: |no leverage: | was least at step \d+: |: \d+ steps?, |: temperature .* fitted to |: threshold ")
 WORDS = re.compile(r"warning: .*(finite|not a number|\bnan\b|no standard error|no rest|too wide|too badly|undefined)")
 WARNING = re.compile(r"^ivon-[a-z-]+: (warning: |.*: warning: )")
@@ -33,7 +34,7 @@ COLUMNS = {
                  r"lds|standard_error|rows|sum|measured",
     "predict-gen": r"step|(train|loo|lgo|test)_(loss|error)(_se)?|waic|psis_loo(_se)?|pareto_k_bad|approximation_k|"
                    r"hessian_at_start|class|count|(rest_)?(loss|error)(_without)?|loo_diff(_se)?",
-    "train": r"step|epoch|loss|learning_rate|test_loss|test_error|loo_loss(_se)?",
+    "train": r"step|epoch|loss|learning_rate|test_loss|test_error|loo_loss(_se)?|smoothed_loss|suggested_rate",
 }
 
 
@@ -93,7 +94,7 @@ def check_failure(call, result, before, after):
         demand(says_where(call, lines[-1]), f"a message that names neither file nor option: {lines[-1]}")
     streams = several or call.command == "predict-gen" and len(call.inputs()) > 1
     demand(streams or not result.stdout, "a failure after something was printed")
-    if call.command == "train" and any(key.startswith("run/posterior") for key in after):
+    if call.command == "train" and any(re.match("run/(.*/)?posterior", key) for key in after):
         after = {key: value for key, value in after.items()
                  if not key.startswith("run/")}  # it diverged later
     demand(after == before, f"a failure has left {sorted(set(after) ^ set(before)) or 'another file'}")
@@ -235,6 +236,20 @@ def check_table(call, table, stderr, empty_allowed=()):
         demand(re.fullmatch(COLUMNS[call.command], name), f"a column {name}, which is not documented")
         if name not in empty_allowed:
             check_numbers(name, array, stderr)
+
+
+def check_grid(text):
+    """The table of a grid: ranks go up and losses with them; what diverged has neither. Returns the last
+    checkpoints, None where there is none."""
+    rows = list(csv.DictReader(io.StringIO(text)))
+    loss = next(name for name in rows[0] if name.endswith("_loss"))
+    ranked = [row for row in rows if row["rank"]]
+    demand([row["rank"] for row in ranked] == [str(i + 1) for i in range(len(ranked))], "ranks that are not in order")
+    losses = [float(row[loss]) for row in ranked]
+    demand(losses == sorted(losses) and all(map(math.isfinite, losses)), "losses that are not in order")
+    for row in rows:
+        demand((row["result"], bool(row["checkpoint"])) in (("trained", True), ("diverged", False)), f"a row {row}")
+    return [row["checkpoint"] or None for row in rows]
 
 
 def check_metrics_text(text, stderr):

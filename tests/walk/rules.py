@@ -909,8 +909,10 @@ RULES = {
         "dropout": rarely(values(0, 0.2, 0.5, "own", 1, edge=0), 0.15),
         "label-smoothing": rarely(values(0, 0.1, 1, 1.5), 0.15),
         "augment": rarely(values("crop1", "flip", "crop4,flip", "reflect2,cutout3", "cutout2", "x", edge=0)), "output": None,
-        "save-every": values(0, 1, 2), "test": more_data, "eval-every": when(lambda call: call.has("test"),
-                                                                             values(1, 2)),
+        "save-every": values(0, 1, 2), "test": unless("held-out", more_data),
+        "held-out": rarely(unless("test", values(0.3, "0.5,7", wrong=(1, "0.1,-1"))), 0.3),
+        "eval-every": when(lambda call: call.has("test") or call.has("held-out"), values(1, 2)),
+        "find-lr": None, "grid": None, "judge": when(lambda call: call.has("grid"), values("loo", "test", "held-out")),
         "loo": when(has_posterior, flag), "loo-every": when(leaves_out, values(1, 2)), "loo-rows": when(leaves_out, values(1, 5, 1000)),
         "patience": values(1, 2, 5), "stop-by": when(lambda call: call.has("patience"),
                                                      values("loo", "test", edge=0.02)),
@@ -1024,9 +1026,19 @@ def begin_train(call):
         start = ["--model=" + call.file("model.onnx"), "--from=" + call.file("posterior.npz")]
     call.output = "run"
     length = [call.some("--epochs=1", "--epochs=2", "--steps=3", "--steps=5")]
-    call.arguments = [*start, "--data=" + data, *said, *call.loss(), f"--lr={call.some(0.01, 0.1, 0.3)}",
-                      *length,
-                      "--output=run"]
+    call.arguments = [*start, "--data=" + data, *said, *call.loss()]
+    lot = call.random.random()
+    if lot < 0.1:
+        call.output = None
+        call.arguments.append("--find-lr=" + call.some("20", "30"))
+        if call.chance(0.9):
+            call.chosen |= {"test", "eval-every", "save-every", "schedule", "warmup", "resume", "force"}
+        return
+    rate = f"--lr={call.some(0.01, 0.1, 0.3)}"
+    if lot < 0.25:
+        rate = "--grid=" + call.some("lr=0.1,0.3;h0=0.1,1", "lr=0.1,1e30", "batch=3|5;lr=0.1", "lr=0.1;seed=0,1,2",
+                                     "lr=0.1;optimizer=ivon,bbb", "lr=0.1,", "lr=0.1;seed=1", "lr=1;no-debias=yes,no")
+    call.arguments += [rate, *length, "--output=run"]
 
 
 def begin_fit(call):

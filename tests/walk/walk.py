@@ -283,13 +283,25 @@ class Walk:
         checks.check_table(call, self.table(call, result, directory), result.stderr)
 
     def success_train(self, call, result, directory, given):
-        with open(os.path.join(directory, "run", "log.csv")) as file:
+        if "find-lr" in given:
+            table = checks.read_table(text=result.stdout)
+            checks.check_table(call, table, result.stderr, ("suggested_rate",))
+        elif "grid" in given:
+            rows = checks.check_grid(result.stdout)
+            checks.demand(any(rows), "no combination was trained")
+            for checkpoint in filter(None, rows):
+                self.check_run(call, result, os.path.dirname(os.path.join(directory, checkpoint)))
+        else:
+            self.check_run(call, result, os.path.join(directory, "run"))
+
+    def check_run(self, call, result, directory):
+        with open(os.path.join(directory, "log.csv")) as file:
             log = checks.read_csv(file.read())
         checks.check_table(call, log, result.stderr, ("test_loss", "test_error", "loo_loss", "loo_loss_se"))
-        checkpoints = [name for name in os.listdir(os.path.join(directory, "run")) if name.endswith(".h5")]
+        checkpoints = [name for name in os.listdir(directory) if name.endswith(".h5")]
         checks.demand(checkpoints, "no checkpoint")
         for name in checkpoints:
-            checks.check_tensors(os.path.join(directory, "run", name), result.stderr)
+            checks.check_tensors(os.path.join(directory, name), result.stderr)
 
     def check_checkpoints(self, call, result, directory, given):
         if "json" in given:
