@@ -80,6 +80,7 @@ static const struct plot_kind kinds[] = {
     {"sweep", "Merged models by their scaling", 0, 0, false, plot_sweep},
     {"samples", "Predictions averaged over weight samples", 0, 0, false, plot_samples},
     {"shift", "Predictions of corrupted images", 0, 0, false, plot_shift},
+    {"rates", "A sweep of the learning rate", 0, 0, false, plot_rates},
     {"front", "Merged models, on two data sets", 640, 520, false, plot_front},
 };
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
@@ -268,8 +269,9 @@ const struct argp plot_argp = {
     .options = option_table,
     .parser = plot_parse,
     .children = children,
-    .args_doc = "generalization|reliability|sensitivity|images|influence|shift|sweep|samples|front "
-                "FILE...",
+    .args_doc =
+        "generalization|reliability|sensitivity|images|influence|shift|sweep|samples|rates|front "
+        "FILE...",
     .doc = "Draw what the other commands print.\v"
            "Examples:\n"
            "  ivon-plot generalization losses.csv -o losses.svg\n"

@@ -1,5 +1,5 @@
 /* Curves of columns: the loss along a training, merged models by their scaling, averages by their
-   number of samples, metrics by the level of a corruption. */
+   number of samples, metrics by the level of a corruption, losses by the learning rate. */
 #define _GNU_SOURCE
 #include <math.h>
 #include <stdlib.h>
@@ -33,6 +33,8 @@ struct line_kind {
     const char *x, *x_label;
     const char *group; /* a column of names: rows that differ in it are curves of their own */
     struct line_panel panels[PANELS];
+    int base;  /* of a logarithmic horizontal axis; 0: it is not */
+    bool cuts; /* what rises by a quarter above where its curve begins is not shown */
 };
 
 struct point {
@@ -234,10 +236,10 @@ static bool has_band(const struct curve *curve)
     return false;
 }
 
-/* True if the horizontal axis should be logarithmic: numbers of samples are usually doubled. */
+/* True if the horizontal axis should be logarithmic. */
 static bool is_logarithmic(const struct lines *lines, struct range x)
 {
-    return strcmp(lines->kind->x, "samples") == 0 && x.low > 0 && x.high / x.low >= 8;
+    return lines->kind->base && x.low > 0 && x.high / x.low >= 8;
 }
 
 /* The key is above the curves, in as many columns as its longest title lets fit. Makes the picture
@@ -276,11 +278,18 @@ static void plot_lines_put_axes(const struct lines *lines, size_t panel, struct 
                lines->by_row ? "checkpoint, in the order of the rows" : lines->kind->x_label,
                lines->kind->panels[panel].label);
     if (logarithmic)
-        script_add(script, "set logscale x 2\n");
+        script_add(script, "set logscale x %d\nset format x '%%g'\n", lines->kind->base);
     script_range(script, 'x', x, logarithmic);
     script_range(script, 'y', y, false);
     if (lines->by_row && x.high - x.low < POINTS_SHOWN)
         script_add(script, "set xtics 1\n");
+}
+
+/* True if a point lies where the picture has to reach. */
+static bool plot_lines_shows(const struct lines *lines, const struct curve *curve, size_t point)
+{
+    double begins = curve->points[0].y;
+    return !lines->kind->cuts || curve->points[point].y <= begins + fabs(begins) / 4;
 }
 
 static void put_panel(const struct lines *lines, size_t panel)
@@ -292,6 +301,8 @@ static void put_panel(const struct lines *lines, size_t panel)
         const struct curve *curve = &lines->curves[c];
         for (size_t i = 0; i < curve->count && curve->panel == panel; i++) {
             range_add(&x, curve->points[i].x);
+            if (!plot_lines_shows(lines, curve, i))
+                continue;
             range_add(&y, curve->points[i].y);
             range_add(&y, curve->points[i].y - curve->points[i].se);
             range_add(&y, curve->points[i].y + curve->points[i].se);
@@ -388,7 +399,9 @@ int plot_generalization(struct plot_command *command, struct ivon_error *error)
                                            {"error (share of wrong predictions)",
                                             {{"train_error", "training data"},
                                              {"loo_error", "leave-one-out"},
-                                             {"test_error", "test data"}}}}};
+                                             {"test_error", "test data"}}}},
+                                          0,
+                                          false};
     return plot_lines_draw(command, &kind, error);
 }
 
@@ -399,7 +412,9 @@ int plot_sweep(struct plot_command *command, struct ivon_error *error)
         "scaling of the task vectors",
         "method",
         {{"accuracy (share of right predictions)", {{"accuracy", NULL}}},
-         {"negative log-likelihood (nats)", {{"nll", NULL}}}}};
+         {"negative log-likelihood (nats)", {{"nll", NULL}}}},
+        0,
+        false};
     return plot_lines_draw(command, &kind, error);
 }
 
@@ -410,7 +425,9 @@ int plot_samples(struct plot_command *command, struct ivon_error *error)
         "weight samples",
         "method",
         {{"accuracy (share of right predictions)", {{"accuracy", NULL}}},
-         {"negative log-likelihood (nats)", {{"nll", NULL}}}}};
+         {"negative log-likelihood (nats)", {{"nll", NULL}}}},
+        2 /* they are usually doubled */,
+        false};
     return plot_lines_draw(command, &kind, error);
 }
 
@@ -423,6 +440,19 @@ int plot_shift(struct plot_command *command, struct ivon_error *error)
         {{"accuracy (share of right predictions)", {{"accuracy", NULL}}},
          {"root mean squared error", {{"rmse", NULL}}},
          {"negative log-likelihood (nats)", {{"nll", NULL}}},
-         {"expected calibration error", {{"ece", NULL}}}}};
+         {"expected calibration error", {{"ece", NULL}}}},
+        0,
+        false};
+    return plot_lines_draw(command, &kind, error);
+}
+
+int plot_rates(struct plot_command *command, struct ivon_error *error)
+{
+    static const struct line_kind kind = {"learning_rate",
+                                          "learning rate",
+                                          "method",
+                                          {{"smoothed loss (nats)", {{"smoothed_loss", NULL}}}},
+                                          10,
+                                          true};
     return plot_lines_draw(command, &kind, error);
 }

@@ -52,6 +52,7 @@ int plot_generalization(struct plot_command *command, struct ivon_error *error);
 int plot_sweep(struct plot_command *command, struct ivon_error *error);
 int plot_samples(struct plot_command *command, struct ivon_error *error);
 int plot_shift(struct plot_command *command, struct ivon_error *error);
+int plot_rates(struct plot_command *command, struct ivon_error *error);
 int plot_front(struct plot_command *command, struct ivon_error *error);
 int plot_reliability(struct plot_command *command, struct ivon_error *error);
 int plot_histogram(struct plot_command *command, struct ivon_error *error);

@@ -242,6 +242,13 @@ static void grid_note(const struct train_grid *grid, const char *label, const ch
                     report_number(row->loss));
 }
 
+/* Lets an error say which combination it is of. */
+static void grid_name_in_error(const char *name, struct ivon_error *error)
+{
+    struct ivon_error found = *error;
+    error_fill(error, found.code, "%s: %s", name, found.message);
+}
+
 /* Trains, or trains on, and judges. */
 static int grid_train(struct train_grid *grid, size_t index, struct grid_row *row,
                       struct ivon_error *error)
@@ -263,6 +270,8 @@ static int grid_train(struct train_grid *grid, size_t index, struct grid_row *ro
         code = grid_judge(grid, &command, row, error);
     else if (row->diverged)
         code = 0;
+    else if (code == IVON_ERROR_CANCELLED)
+        grid_name_in_error(name, error);
     if (!code)
         grid_note(grid, label, name, row, error);
     if (!code && !command.common.quiet)

@@ -22,6 +22,8 @@ table("front.csv", ["index", "weight0", "weight1", "accuracy.one", "nll.one", "n
        [3, 0.5, 0, 0.6, 4, 0.1, 3, 0, 0], [4, 1, 0, 0.7, 1, 0.1, 6, 1, 0], [5, 0, 0, 0.1, "inf", 0.1, 7, 0, 0]])
 table("shift.csv", ["shift", "level", "accuracy", "accuracy_se", "nll", "ece", "method"],
       [[n, l, 0.9 - (i + 1) * l / 50, 0.01, 0.3 + l, 0.05, l] for i, n in enumerate(["noise", "blur"]) for l in range(6)])
+table("rates.csv", ["learning_rate", "loss", "smoothed_loss", "suggested_rate"],
+      [[10.0 ** (i - 6), 1e9, y, 1e-3] for i, y in enumerate([2.5, 2.4, 2.6, 2, 1, 0.5, 0.4, 1, 1e6])])
 table("samples.csv", ["samples", "accuracy"], [[n, 0.7 + 0.01 * np.log2(n)] for n in (1, 2, 4, 8, 16, 32)])
 
 n = 200
@@ -169,6 +171,16 @@ has("weight samples", "1", "2", "4", "8", "16", "32")
 found = found[np.argsort(found[:, 0])]
 on_axis(found[:, 0], np.arange(6))
 on_axis(found[:, 1], np.arange(6))'
+}
+
+@test "rates have a logarithmic axis in powers of ten" {
+  plot rates "$BATS_FILE_TMPDIR/rates.csv" -o rates.svg
+  check rates.svg '
+has("learning rate", "smoothed loss (nats)", "A sweep of the learning rate", "0.01", "100")
+(symbol, found), = points.items()
+found = found[np.argsort(found[:, 0])]
+on_axis(found[:, 0], np.arange(8)) # but for the last, which is far above the beginning
+on_axis(found[:, 1], np.array([2.5, 2.4, 2.6, 2, 1, 0.5, 0.4, 1]))'
 }
 
 @test "corruptions have a curve each, in a panel for each metric" {
@@ -565,7 +577,7 @@ print(h5py.File(sys.argv[1])["y"][1])' "$data")"
   expect 66 'nowhere: cannot open it: No such file or directory' plot samples nowhere -o x.svg
   expect 73 'no/x.svg: cannot create it: No such file or directory' \
     plot samples "$BATS_FILE_TMPDIR/samples.csv" -o no/x.svg
-  expect 64 "KIND: 'pie', expected one of generalization, reliability, sensitivity, images, influence, sweep, samples, shift, front" plot pie a
+  expect 64 "KIND: 'pie', expected one of generalization, reliability, sensitivity, images, influence, sweep, samples, shift, rates, front" plot pie a
   expect 64 'no kind of picture given; see --help' plot -o x.svg
   expect 64 'samples: no file given' plot samples -o x.svg
   expect 64 'images: no data given: name them by --data=DATA' plot images a -o x.svg
