@@ -82,7 +82,7 @@ agrees() {
   same few before
   run -0 --separate-stderr ivon-train --arch=mlp:2,16,3 --data="$BATS_FILE_TMPDIR/data.h5:/train" --lr=0.2 --h0=0.1 --beta2=0.95 --batch=20 \
     "${options[@]}" -o few --resume --save-every=0 --patience=5
-  [[ ${stderr_lines[-1]} == "ivon-train: stopped after step "*", 5 evaluations behind: loo_loss was least at step $best: "*"; best.h5 is its checkpoint" ]]
+  [[ ${stderr_lines[-2]} == "ivon-train: stopped after step "*", 5 evaluations behind: loo_loss was least at step $best: "*"; best.h5 is its checkpoint" ]]
 }
 
 @test "who is killed or interrupted decides as who is not" {
@@ -115,7 +115,7 @@ agrees() {
   run -0 ivon-train --no-provenance --optimizer=adamw --lr=0.05 --epochs=60 --batch=20 --patience=2 --eval-every=2 "$(test_set)" \
     --arch=mlp:2,16,3 --data="$BATS_FILE_TMPDIR/data.h5:/train" -o adamw
   best=$(awk -F, 'NR > 1 && $5 != "" { if (!n++ || $5 < best) { best = $5; step = $1 } } END { print step }' adamw/log.csv)
-  [[ $output == "ivon-train: stopped after step $((best + 4)), 2 evaluations behind: test_loss was least at step $best: "*"; best.h5 is its checkpoint" ]]
+  [[ ${lines[-2]} == "ivon-train: stopped after step $((best + 4)), 2 evaluations behind: test_loss was least at step $best: "*"; best.h5 is its checkpoint" ]]
   [ "$(ivon-info --json adamw/best.h5 | jq .step)" = "$best" ]
 }
 
