@@ -16,6 +16,8 @@ enum {
     KEY_PRIOR,
     KEY_PRIOR_SCALE,
     KEY_FREEZE,
+    KEY_LORA,
+    KEY_LORA_ALPHA,
     KEY_OPTIMIZER,
     KEY_LR,
     KEY_ESS,
@@ -75,6 +77,10 @@ static const struct argp_option option_table[] = {
      "Initial values of --arch (default keep: each layer's own)", 1},
     {"from", KEY_FROM, "POSTERIOR", 0, "Begin with these means and buffers", 1},
     {"freeze", KEY_FREEZE, "GLOB", 0, "Do not train tensors of such names (repeatable)", 1},
+    {"lora", KEY_LORA, "GLOB:RANK", 0,
+     "Train low-rank factors beside such weights, and nothing else (repeatable)", 1},
+    {"lora-alpha", KEY_LORA_ALPHA, "X", 0,
+     "--lora: their product counts X/RANK times (default: once)", 1},
     {"seed", KEY_SEED, "N", 0, "Of initial values, order, augmentation, dropout, noise (default 0)",
      1},
     {"prior", KEY_PRIOR, "zero|posterior", 0,
@@ -193,6 +199,8 @@ static const struct number {
      ANY_METHOD},
     {KEY_LABEL_SMOOTHING, "--label-smoothing", offsetof(struct ivon_train_options, label_smoothing),
      false, ANY_METHOD},
+    {KEY_LORA_ALPHA, "--lora-alpha", offsetof(struct ivon_train_options, lora_alpha), true,
+     ANY_METHOD},
 };
 
 enum { CHOICES_MAX = 8 };
@@ -308,6 +316,8 @@ static void settle_options(struct given *given, struct argp_state *state)
         argp_failure(state, EX_USAGE, 0, "no learning rate given: name it by --lr");
     if (!given->command->posterior_prior)
         options->prior_scale = NAN;
+    if (isfinite(options->lora_alpha) && !given->command->lora.count)
+        argp_failure(state, EX_USAGE, 0, "--lora-alpha is for --lora");
     check_betas(options, state);
     param_groups_check(&given->command->groups, options->method, state);
     options->rescale = given->rescale ? given->rescaled : defaults.rescale;
@@ -394,6 +404,13 @@ static void train_check_arguments(const struct given *given, struct argp_state *
                      "--batch-axis and --probabilities do not go with it");
     if (command->options.restart_every && command->options.schedule == IVON_SCHEDULE_CONSTANT)
         argp_failure(state, EX_USAGE, 0, "--restarts is for --schedule=cosine and linear");
+    if (command->lora.count && command->freeze.count)
+        argp_failure(state, EX_USAGE, 0,
+                     "--lora trains its factors alone: --freeze does not go with it");
+    if (command->lora.count && !command->from && !evaluation->model)
+        argp_failure(state, EX_USAGE, 0,
+                     "--lora changes weights that are there: name them by --from=POSTERIOR or "
+                     "--model=GRAPH.onnx");
     if (given->init && !command->architecture)
         argp_failure(state, EX_USAGE, 0, "--init is for --arch");
     if (command->posterior_prior && !command->from)
@@ -415,6 +432,10 @@ static void take_evaluation(struct train_command *command)
     options->resources.threads = command->common.threads;
     if (evaluation->batch)
         options->batch = evaluation->batch;
+    if (command->lora.count) {
+        options->lora_rank = train_lora_rank;
+        options->lora_context = &command->lora;
+    }
     if (command->freeze.count) {
         options->selected = name_filter_selects;
         options->selected_context = &command->freeze;
@@ -669,6 +690,9 @@ static error_t train_parse(int key, char *argument, struct argp_state *state)
     case KEY_PARAM_GROUP:
         param_groups_add(&command->groups, argument, state);
         return 0;
+    case KEY_LORA:
+        train_lora_add(&command->lora, state, argument);
+        return 0;
     case KEY_AUGMENT:
         command->augment = argument;
         return 0;
@@ -730,6 +754,7 @@ void train_command_release(struct train_command *command)
     name_filter_release(&command->freeze);
     param_groups_release(&command->groups);
     free(command->weights_of_classes);
+    train_lora_release(&command->lora);
     evaluation_release(&command->evaluation);
     free(command->graph);
     free(command->provenance);

@@ -47,8 +47,10 @@ int train_run(int argc, char **argv)
         code = train_recorded(&command, json_incref(provenance), &error);
     json_decref(provenance);
     int status = progress_status(code, &error);
-    if (!code && !command.common.quiet && !grid)
+    if (!code && !command.common.quiet && !grid) {
         name_filter_warn_unused(&command.freeze);
+        train_lora_warn_unused(&command.lora);
+    }
     train_grid_free(grid);
     train_command_release(&command);
     return status;

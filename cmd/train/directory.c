@@ -54,6 +54,13 @@ static bool checkpoint_step(const char *name, uint64_t *step)
     return true;
 }
 
+/* True if a name is that of a file of an adapter. */
+static bool adapter_file(const char *name)
+{
+    return strcmp(name, "adapter_model.safetensors") == 0 ||
+           strcmp(name, "adapter_config.json") == 0;
+}
+
 /* True if a name is that of an unfinished file of ours, which a killed training left. */
 static bool unfinished(const char *name)
 {
@@ -66,7 +73,7 @@ static bool unfinished(const char *name)
         return false;
     snprintf(whole, sizeof whole, "%.*s", (int)(length - end - 1), name + 1);
     return checkpoint_step(whole, &step) || strcmp(whole, "log.csv") == 0 ||
-           strcmp(whole, best_name) == 0 || strcmp(whole, "done") == 0;
+           strcmp(whole, best_name) == 0 || strcmp(whole, "done") == 0 || adapter_file(whole);
 }
 
 /* Removes what an earlier training wrote: all, or that it ended; and what it did not end to
@@ -81,7 +88,8 @@ static int clear(const struct train_directory *directory, bool all, struct ivon_
         uint64_t step;
         bool own = checkpoint_step(entry->d_name, &step) || strcmp(entry->d_name, "log.csv") == 0 ||
                    strcmp(entry->d_name, best_name) == 0;
-        own = (own && all) || strcmp(entry->d_name, "done") == 0 || unfinished(entry->d_name);
+        own = (own && all) || strcmp(entry->d_name, "done") == 0 || adapter_file(entry->d_name) ||
+              unfinished(entry->d_name);
         char *path = path_of(directory, entry->d_name);
         if (own && unlink(path))
             code = train_directory_fail(error, IVON_ERROR_CREATE, path, "cannot remove it");
@@ -90,6 +98,15 @@ static int clear(const struct train_directory *directory, bool all, struct ivon_
     if (list)
         closedir(list);
     return code;
+}
+
+static bool has_adapter(const struct train_directory *directory)
+{
+    struct stat status;
+    char *path = path_of(directory, "adapter_config.json");
+    bool has = stat(path, &status) == 0;
+    free(path);
+    return has;
 }
 
 /* The checkpoint of the latest step, or null. */
@@ -127,6 +144,9 @@ int train_directory_open(struct train_directory **out, const char *path, bool re
         directory->path[--end] = '\0';
     *out = directory;
     int code = find_newest(directory, newest, error);
+    if (!code && !*newest && !replace && has_adapter(directory))
+        return error_fill(error, IVON_ERROR_CREATE, "%s: holds an adapter: replace it by --force",
+                          path);
     if (code || !*newest || resume)
         return code;
     free(*newest);

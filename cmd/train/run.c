@@ -50,10 +50,11 @@ int train_make_network(struct train_command *command, struct ivon_source *resume
 {
     struct ivon_source *weights = resumed ? resumed : command->weights;
     const char *model = command->evaluation.model;
+    bool inside = resumed && command->lora.count; /* where the factors' products are */
     int code = 0;
-    if (command->architecture)
+    if (command->architecture && !inside)
         return 0;
-    if (resumed && !model) {
+    if (resumed && (!model || inside)) {
         code = ivon_onnx_from_checkpoint(&command->network, resumed, error);
         if (!code)
             evaluation_name_inputs(&command->evaluation, command->network, resumed);
@@ -90,7 +91,7 @@ static int make_trainer(struct train_command *command, struct ivon_source *resum
                                      .prior = command->posterior_prior ? command->weights : NULL,
                                      .resume = resumed != NULL};
     int code = 0;
-    start.architecture = command->architecture;
+    start.architecture = command->network ? NULL : command->architecture;
     start.network = command->network;
     if (command->augment)
         code = ivon_augmentation_parse(&command->options.augmentation, &command->options.crop,
@@ -419,6 +420,8 @@ static int run_steps(struct train_command *command, struct progress *progress,
     if (!command->common.quiet && ivon_trainer_state(command->trainer).probabilities)
         graph_warn_probabilities(command->evaluation.model ? command->evaluation.model
                                                            : command->from);
+    if (!code && command->lora.count)
+        code = train_write_adapter(command, error);
     if (!code)
         code = train_done(command->written, error);
     bool whole = state.step == state.steps;

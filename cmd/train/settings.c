@@ -59,6 +59,10 @@ static json_t *method_settings(const struct ivon_train_options *options, const c
         json_object_set_new(settings, "beta2", report_json_number(options->beta2));
     if (!traits->posterior) /* else it is in the checkpoint, and checked */
         json_object_set_new(settings, "weight-decay", report_json_number(options->weight_decay));
+    if (options->lora_rank) {
+        json_object_set_new(settings, "lora", train_lora_json(options->lora_context));
+        json_object_set_new(settings, "lora-alpha", report_json_number(options->lora_alpha));
+    }
     if (traits->bases) {
         json_object_set_new(settings, "beta3", report_json_number(options->basis_beta));
         json_object_set_new(settings, "basis-every",

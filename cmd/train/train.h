@@ -47,6 +47,19 @@ struct train_row {
 enum train_judge { TRAIN_JUDGE_TEST, TRAIN_JUDGE_HELD_OUT, TRAIN_JUDGE_LOO };
 #define TRAIN_JUDGES "test|held-out|loo"
 
+/* --lora: weights whose names match get factors of that rank; the first that matches counts, and
+   of a rank of 0 they have none. */
+struct train_lora_rule {
+    const char *text; /* as it was given */
+    char *glob;
+    int64_t rank;
+    bool matched;
+};
+struct train_lora {
+    struct train_lora_rule *rules;
+    size_t count;
+};
+
 struct train_command {
     struct common_options common;
     struct file_options files;
@@ -54,6 +67,7 @@ struct train_command {
     struct ivon_train_options options;
     struct name_filter freeze;
     struct param_groups groups;
+    struct train_lora lora;
     const char *architecture, *from, *test, *directory;
     const char *augment, *class_weights; /* as they were given; null: not at all */
     bool resume, posterior_prior, no_sandbox;
@@ -138,8 +152,20 @@ void param_groups_release(struct param_groups *groups);
 /* The arguments of --param-group, for provenance; null: none. */
 json_t *param_groups_json(const struct ivon_train_options *options);
 
-/* The directory of a training: posterior-%08d.h5, log.csv, done, and of one with patience
-   best.h5, a link to one of the first. */
+/* Reads GLOB:RANK; ends the program where it is wrong. */
+void train_lora_add(struct train_lora *lora, struct argp_state *state, const char *argument);
+
+/* The rank of a weight of that name, 0 for none: the context is a struct train_lora. */
+int64_t train_lora_rank(void *context, const char *name);
+void train_lora_warn_unused(const struct train_lora *lora);
+json_t *train_lora_json(const struct train_lora *lora);
+void train_lora_release(struct train_lora *lora);
+
+/* Writes the factors that were trained into the training's directory, as an adapter of PEFT. */
+int train_write_adapter(const struct train_command *command, struct ivon_error *error);
+
+/* The directory of a training: posterior-%08d.h5, log.csv, done, an adapter's two files, and of one
+   with patience best.h5, a link to one of the first. */
 struct train_directory;
 
 /*

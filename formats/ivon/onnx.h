@@ -31,10 +31,11 @@ IVON_API int ivon_onnx_from_checkpoint(struct ivon_network **network, struct ivo
  * which all its operators are in force as they are, and the IR version that came with it. The same
  * network gives the same bytes.
  *
- * Without weights (null), inputs and parameters become named inputs, and a checkpoint binds them
- * later. With weights, those whose names are among its means and buffers become initializers that
- * hold the checkpoint's numbers, as binary32 or int64; shapes must agree. What is constant in the
- * network is an initializer in any case. Free extents are named: "n" on the first axis.
+ * Without weights (null), inputs, parameters and, of a trainer of low-rank factors, the base become
+ * named inputs, and a checkpoint binds them later. With weights, those whose names are among its
+ * means and buffers become initializers that hold the checkpoint's numbers, as binary32 or int64;
+ * shapes must agree. What else is constant in the network is an initializer in any case. Free
+ * extents are named: "n" on the first axis.
  *
  * The outputs' shapes are found by planning the network twice, with its free extents at two sizes:
  * what fails there fails here, and so does what takes more than 4 GiB of memory there

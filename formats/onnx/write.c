@@ -153,6 +153,12 @@ static int read_weight(struct writer *writer, size_t index, const struct net_val
     return 0;
 }
 
+/* Returns whether a constant has its elements from the checkpoint that the graph goes into. */
+static bool onnx_write_is_outside(const struct writer *writer, const struct net_value *value)
+{
+    return !writer->weights && value->role == NET_CONSTANT && value->outside;
+}
+
 static int onnx_write_add_initializers(struct writer *writer, struct ivon_error *error)
 {
     const struct ivon_network *network = writer->network;
@@ -163,7 +169,8 @@ static int onnx_write_add_initializers(struct writer *writer, struct ivon_error 
         const struct net_value *value = &network->values[i];
         struct net_tensor tensor = value->tensor;
         ptrdiff_t weight = weight_of(writer, value);
-        if (!writer->used[i] || (weight < 0 && value->role != NET_CONSTANT))
+        if (!writer->used[i] || (weight < 0 && value->role != NET_CONSTANT) ||
+            onnx_write_is_outside(writer, value))
             continue;
         if (weight >= 0)
             code = read_weight(writer, (size_t)weight, value, &tensor, error);
@@ -235,7 +242,9 @@ static int onnx_write_add_inputs(struct writer *writer, struct ivon_error *error
         bool listed = i < network->input_count;
         const struct net_value *value =
             &network->values[listed ? network->inputs[i] : i - network->input_count];
-        if ((!listed && value->role != NET_PARAMETER) || weight_of(writer, value) >= 0)
+        bool bound = value->role == NET_PARAMETER || (onnx_write_is_outside(writer, value) &&
+                                                      writer->used[value - network->values]);
+        if ((!listed && !bound) || weight_of(writer, value) >= 0)
             continue;
         graph->input[graph->n_input++] = value_info(writer, value->name, &value->tensor);
         if (!graph->input[graph->n_input - 1])

@@ -193,6 +193,20 @@ struct ivon_train_options {
     double dropout;
 
     unsigned cutout; /* IVON_AUGMENT_CUTOUT: pixels of a side, 1 to 1024; else 0 */
+
+    /*
+     * Low-rank adaptation (LoRA; ivon/adapter.h): returns the rank of the factors that are trained
+     * beside a weight W of that name; 0: it has none. Null: all parameters are trained themselves.
+     * The weights are those with names that end in .weight, of which MatMul, Gemm and Conv of one
+     * group alone make products; what is returned for others does not count. The network computes
+     *   y = W x + (lora_alpha/rank) B (A x),
+     * A begins uniform within ±1/√inputs, B with zeros, and all else is a buffer. Batch norms are
+     * as in evaluation. Where the start has such factors already they go on, and have to be those
+     * that are chosen, with ranks and scale. `selected` has to be null.
+     */
+    int64_t (*lora_rank)(void *context, const char *name);
+    void *lora_context;
+    double lora_alpha; /* positive; NaN, the default: each rank, so that the scale is 1 */
 };
 
 /* The defaults of a method: those of the papers and, of AdamW and SGD, PyTorch's; 1 epoch of
@@ -294,6 +308,12 @@ IVON_API int ivon_trainer_measure(struct ivon_trainer *trainer, struct ivon_exam
 
 /* The network, for writing it down; borrowed. */
 IVON_API const struct ivon_network *ivon_trainer_network(const struct ivon_trainer *trainer);
+
+/* The text of the adapter_config.json of the factors that are trained, upon the weights of the path
+   `base`, to be freed; the means of ivon_trainer_source are the tensors beside it. Fails with
+   IVON_ERROR_ARGUMENT where no factors are trained. */
+IVON_API int ivon_trainer_adapter(const struct ivon_trainer *trainer, const char *base,
+                                  char **config, struct ivon_error *error);
 
 /*
  * The state as a checkpoint in memory: means, Hessians where the method has them, momenta and

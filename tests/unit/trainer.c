@@ -1,9 +1,11 @@
 /* Gradients of mini-batches, against differences of the mean loss, which another path computes. */
+#define _GNU_SOURCE
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -807,6 +809,281 @@ static void methods(void **unused)
     assert_null(ivon_method_traits((enum ivon_method)count));
 }
 
+/* Low-rank factors. */
+
+static const struct sample_data pictures = {NULL, IVON_CATEGORICAL, {2, 5, 6}, {0}, 0, 3};
+
+static struct net_attribute *list_of(const char *name, const int64_t *integers, size_t count)
+{
+    struct net_attribute *made = attribute(name, NET_INTS);
+    made->integers = malloc(count * sizeof *integers);
+    memcpy(made->integers, integers, count * sizeof *integers);
+    made->count = count;
+    return made;
+}
+
+/* Weights of every form: of a convolution, stored by inputs, transposed by a node, and of Gemm, which
+   enters twice; scales are no weight of a product. */
+static struct ivon_network *build_layers(void)
+{
+    static const int64_t pads[] = {1, 0, 1, 0};
+    state = 3;
+    struct ivon_network *network = begin(4, (int64_t[]){-1, 2, 5, 6});
+    give(network, "c.weight", false, 0, 4, (int64_t[]){4, 2, 3, 3});
+    give(network, "t.weight", false, 0, 2, (int64_t[]){80, 6});
+    give(network, "l.weight", false, 0, 2, (int64_t[]){5, 6});
+    give(network, "s.weight", false, 1, 1, (int64_t[]){5});
+    give(network, "g.weight", false, 0, 2, (int64_t[]){3, 5});
+    give(network, "g.bias", false, 0, 1, (int64_t[]){3});
+    node(network, "Conv", "x c.weight c", list_of("pads", pads, 4));
+    node(network, "Tanh", "c c1", NULL);
+    node(network, "Flatten", "c1 f", NULL);
+    node(network, "MatMul", "f t.weight t", NULL);
+    node(network, "Tanh", "t t1", NULL);
+    node(network, "Transpose", "l.weight lt", NULL);
+    node(network, "MatMul", "t1 lt l", NULL);
+    node(network, "Tanh", "l l1", NULL);
+    node(network, "Mul", "l1 s.weight s", NULL);
+    node(network, "Gemm", "s g.weight g.bias g", integer("transB", 1));
+    node(network, "Gemm", "l1 g.weight g.bias h", integer("transB", 1));
+    node(network, "Add", "g h y", NULL);
+    finish(network);
+    return network;
+}
+
+static int64_t rank_of(void *context, const char *name)
+{
+    static const struct {
+        const char *name;
+        int64_t rank;
+    } ranks[] = {{"c.weight", 2}, {"t.weight", 3}, {"l.weight", 1},
+                 {"g.weight", 2}, {"s.weight", 2}, {"g.bias", 2}};
+    for (size_t i = 0; i < sizeof ranks / sizeof *ranks; i++)
+        if (strcmp(ranks[i].name, name) == 0)
+            return ranks[i].rank + *(const int64_t *)context;
+    return 0;
+}
+
+static int64_t none_more = 0;
+
+static struct ivon_train_options low_rank_options(void)
+{
+    struct ivon_train_options options = options_of(&pictures);
+    options.lora_rank = rank_of;
+    options.lora_context = &none_more;
+    options.lora_alpha = 3;
+    return options;
+}
+
+static int begin_network(struct ivon_trainer **trainer, struct ivon_network *network,
+                         struct ivon_source *weights, struct ivon_examples *examples,
+                         const struct ivon_train_options *options)
+{
+    struct ivon_train_start start = {
+        .network = network, .weights = weights, .resume = weights != NULL};
+    return ivon_trainer_new(trainer, &start, examples, "y", options, NULL);
+}
+
+static const float *factor_of(const struct ivon_trainer *trainer, const char *name)
+{
+    for (size_t p = 0; p < trainer->network->parameter_count; p++)
+        if (strcmp(trainer_parameter(trainer, p)->name, name) == 0)
+            return optimizer_mean(trainer->optimizer, p);
+    fail_msg("no %s", name);
+    return NULL;
+}
+
+/* W + s B A in the weight's place, W of o × i or, turned, i × o. */
+static void merge_factors(struct ivon_network *network, const struct ivon_trainer *trainer,
+                          const char *module, size_t o, size_t i, size_t rank, bool turned)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s.weight", module);
+    float *w = network->values[graph_find(network, name)].tensor.data;
+    snprintf(name, sizeof name, "base_model.model.%s.lora_A.weight", module);
+    const float *a = factor_of(trainer, name);
+    snprintf(name, sizeof name, "base_model.model.%s.lora_B.weight", module);
+    const float *b = factor_of(trainer, name);
+    for (size_t r = 0; r < o; r++)
+        for (size_t c = 0; c < i; c++) {
+            double sum = 0;
+            for (size_t k = 0; k < rank; k++)
+                sum += (double)b[r * rank + k] * (double)a[k * i + c];
+            w[turned ? c * o + r : r * i + c] += (float)(3 * sum / (double)rank);
+        }
+}
+
+static double loss_of_network(struct ivon_network *network, struct ivon_examples *examples)
+{
+    struct ivon_train_options options = options_of(&pictures);
+    struct ivon_trainer *trainer = NULL;
+    assert_int_equal(begin_network(&trainer, network, NULL, examples, &options), 0);
+    double loss = loss_of(trainer, examples);
+    ivon_trainer_free(trainer);
+    return loss;
+}
+
+static void check_gradient(struct ivon_trainer *trainer, struct ivon_examples *examples)
+{
+    double loss = compute(trainer), largest = 0;
+    assert_true(fabs(loss - loss_of(trainer, examples)) < 0x1p-20 * (1 + loss));
+    for (size_t p = 0; p < trainer->network->parameter_count; p++)
+        for (size_t i = 0; i < trainer_parameter(trainer, p)->count; i += 1 + i / 8) {
+            float *m = optimizer_mean(trainer->optimizer, p) + i;
+            double found = (double)trainer->lanes[0].gradients.arrays[p][i];
+            double expected = (4 * difference(trainer, examples, m, step) -
+                               difference(trainer, examples, m, 2 * step)) /
+                              3;
+            largest = fabs(found) > largest ? fabs(found) : largest;
+            if (!(fabs(found - expected) < tolerance))
+                fail_msg("'%s' %zu: %g, differences %g", trainer_parameter(trainer, p)->name, i,
+                         found, expected);
+        }
+    assert_true(largest > 100 * tolerance);
+}
+
+/* The network begins as it was; with other factors it is that of W + s B A, up to roundings of sums
+   of 80 products, and the gradient is that of its loss. */
+static void factors_are_trained(void **unused)
+{
+    (void)unused;
+    struct ivon_examples *examples = open_sample(&pictures);
+    struct ivon_network *network = build_layers(), *plain = build_layers();
+    struct ivon_train_options options = low_rank_options();
+    struct ivon_trainer *trainer = NULL;
+    assert_int_equal(begin_network(&trainer, network, NULL, examples, &options), 0);
+    assert_int_equal(network->parameter_count, 8);
+    assert_true(loss_of(trainer, examples) == loss_of_network(plain, examples));
+    ivon_network_free(plain);
+    state = 8;
+    for (size_t p = 0; p < 8; p++) { /* the first A is rank × inputs, here × 3 × 3 */
+        const struct ivon_tensor *tensor = trainer_parameter(trainer, p);
+        float *m = optimizer_mean(trainer->optimizer, p), most = 0;
+        for (size_t i = 0; i < tensor->count; i++)
+            most = fabsf(m[i]) > most ? fabsf(m[i]) : most;
+        size_t inputs = tensor->count / (size_t)tensor->shape[0];
+        double bound = p % 2 ? 0 : 1 / sqrt((double)inputs);
+        assert_true((double)most <= bound && (double)most >= bound / 2);
+        for (size_t i = 0; i < tensor->count; i++)
+            m[i] = p % 2 ? (float)(0.5 * uniform()) : m[i];
+    }
+    check_gradient(trainer, examples);
+    plain = build_layers();
+    merge_factors(plain, trainer, "c", 4, 18, 2, false);
+    merge_factors(plain, trainer, "t", 6, 80, 3, true);
+    merge_factors(plain, trainer, "l", 5, 6, 1, false);
+    merge_factors(plain, trainer, "g", 3, 5, 2, false);
+    double expected = loss_of_network(plain, examples);
+    assert_true(fabs(loss_of(trainer, examples) - expected) < 80 * 0x1p-24 * (1 + expected));
+    ivon_trainer_free(trainer);
+    ivon_network_free(network);
+    ivon_network_free(plain);
+    ivon_examples_close(examples);
+}
+
+/* A checkpoint has the factors as means and the base as buffers, and its graph both; the training
+   goes on from it with the factors that it has, and with no others. */
+static void factors_go_on(void **unused)
+{
+    (void)unused;
+    struct ivon_examples *examples = open_sample(&pictures);
+    struct ivon_network *network = build_layers(), *again = NULL;
+    struct ivon_train_options options = low_rank_options();
+    struct ivon_trainer *trainer = NULL, *second = NULL;
+    struct ivon_source *source = NULL;
+    void *graph = NULL;
+    char *config = NULL;
+    size_t size = 0;
+    assert_int_equal(begin_network(&trainer, network, NULL, examples, &options), 0);
+    assert_int_equal(ivon_trainer_step(trainer, NULL), 0);
+    assert_int_equal(ivon_onnx_write(&graph, &size, network, NULL, NULL), 0);
+    const float *base = network->values[graph_find(network, "t.weight")].tensor.data;
+    assert_null(memmem(graph, size, base, 16 * sizeof *base)); /* it stands there once */
+    assert_int_equal(ivon_trainer_source(&source, trainer, graph, size, NULL), 0);
+    assert_true(ivon_source_find(source, IVON_BUFFER, "t.weight") >= 0);
+    assert_true(ivon_source_find(source, IVON_MEAN, "t.weight") < 0);
+    assert_int_equal(ivon_trainer_adapter(trainer, "base.h5", &config, NULL), 0);
+    assert_non_null(strstr(config, "\"lora_alpha\": 3"));
+    assert_non_null(strstr(config, "\"t\": 3"));
+    assert_non_null(strstr(config, "\"fan_in_fan_out\": true"));
+    assert_non_null(strstr(config, "\"base_model_name_or_path\": \"base.h5\""));
+    static const int64_t more[] = {0, 1, 0, -9};
+    static const int expected[] = {0, IVON_ERROR_DATA, IVON_ERROR_DATA, IVON_ERROR_ARGUMENT};
+    for (size_t i = 0; i < 4; i++) {
+        int64_t other = more[i];
+        options.lora_context = &other;
+        options.lora_alpha = i == 2 ? 2 : 3;
+        assert_int_equal(ivon_onnx_from_checkpoint(&again, source, NULL), 0);
+        assert_int_equal(begin_network(&second, again, source, examples, &options), expected[i]);
+        for (size_t p = 0; p < 8 && !i; p++)
+            assert_memory_equal(optimizer_mean(second->optimizer, p),
+                                optimizer_mean(trainer->optimizer, p),
+                                trainer_parameter(trainer, p)->count * sizeof(float));
+        if (!i)
+            ivon_trainer_free(second);
+        ivon_network_free(again);
+    }
+    free(config);
+    free(graph);
+    ivon_source_close(source);
+    ivon_trainer_free(trainer);
+    ivon_network_free(network);
+    ivon_examples_close(examples);
+}
+
+static bool selects_all(void *context, const char *name)
+{
+    (void)context;
+    (void)name;
+    return true;
+}
+
+/* Weights of convolutions of groups and of nodes that are no product have no factors, nor have
+   those that enter elsewhere as well. */
+static void factors_need_products(void **unused)
+{
+    (void)unused;
+    struct ivon_examples *examples = open_sample(&pictures);
+    struct ivon_train_options options = low_rank_options();
+    struct ivon_trainer *trainer = NULL;
+    char *config = NULL;
+    state = 4;
+    struct ivon_network *network = begin(4, (int64_t[]){-1, 2, 5, 6});
+    give(network, "c.weight", false, 0, 4, (int64_t[]){4, 1, 3, 3});
+    give(network, "t.weight", false, 0, 2, (int64_t[]){48, 48});
+    give(network, "s.weight", false, 1, 1, (int64_t[]){48});
+    node(network, "Conv", "x c.weight c", integer("group", 2));
+    node(network, "Flatten", "c f", NULL);
+    node(network, "MatMul", "f t.weight t", NULL);
+    node(network, "MatMul", "t t.weight u", NULL);
+    node(network, "Mul", "u s.weight v", NULL);
+    node(network, "Add", "v t.weight y", NULL);
+    finish(network);
+    static const char *const names[] = {"c.weight", "t.weight", "s.weight"};
+    for (size_t i = 0; i < 3; i++)
+        assert_int_equal(graph_low_rank_form(network, graph_find(network, names[i])),
+                         LOW_RANK_NONE);
+    assert_int_equal(begin_network(&trainer, network, NULL, examples, &options),
+                     IVON_ERROR_ARGUMENT);
+    ivon_network_free(network);
+    network = build_layers();
+    options.selected = selects_all;
+    assert_int_equal(begin_network(&trainer, network, NULL, examples, &options),
+                     IVON_ERROR_ARGUMENT);
+    options.selected = NULL;
+    options.lora_alpha = 0;
+    assert_int_equal(begin_network(&trainer, network, NULL, examples, &options),
+                     IVON_ERROR_ARGUMENT);
+    options.lora_rank = NULL;
+    options.lora_alpha = NAN;
+    assert_int_equal(begin_network(&trainer, network, NULL, examples, &options), 0);
+    assert_int_equal(ivon_trainer_adapter(trainer, "b", &config, NULL), IVON_ERROR_ARGUMENT);
+    assert_null(config);
+    ivon_trainer_free(trainer);
+    ivon_network_free(network);
+    ivon_examples_close(examples);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(gradient_is_that_of_the_mean_loss),
@@ -822,6 +1099,9 @@ int main(void)
                                        cmocka_unit_test(options_are_checked),
                                        cmocka_unit_test(the_rate_is_scaled),
                                        cmocka_unit_test(tests_have_standard_errors),
+                                       cmocka_unit_test(factors_are_trained),
+                                       cmocka_unit_test(factors_go_on),
+                                       cmocka_unit_test(factors_need_products),
                                        cmocka_unit_test(methods)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

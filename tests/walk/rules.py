@@ -224,6 +224,10 @@ def resumed(call):
     return ["--resume"] if call.output != "-" else None
 
 
+def from_layers(call):
+    return any(a.startswith("--from=") and a.endswith("layers/posterior-00000002.h5") for a in call.arguments)
+
+
 def unless(option, rule):
     return when(lambda call: not call.has(option), rule)
 
@@ -888,6 +892,9 @@ RULES = {
         "arch": None,
         "model": None, "from": None, "init": rarely(values("keep", "kaiming", "xavier", "normal"), 0.5),
         "freeze": rarely(pattern, 0.5), "seed": DRAWS["seed"],
+        "lora": when(from_layers,
+                     values("*:1", "fc*:2", "fc2.weight:3", "fc1*:0", "none:2", "*bias:1", wrong=("*", ":1", "*:x"))),
+        "lora-alpha": when(lambda call: call.has("lora"), values(0.5, 2, 16)),
         "optimizer": values("ivon", "evon", "bbb", "adamw", "soap", "sgd", edge=0.02),
         "beta3": rarely(values(0, 0.9, 0.99, 1)), "basis-every": rarely(values(1, 2, 10)),
         "max-factor": rarely(values(0, 1, 3, 1024)), "param-group": rarely(param_group, 0.3),
@@ -1020,6 +1027,8 @@ def begin_train(call):
     lot = call.random.random()
     if lot < 0.6 and call.kind in classes:
         start = ["--arch=" + classes[call.kind]]
+    elif call.kind == "plain" and lot < 0.7:
+        start = ["--from=" + call.file("layers/posterior-00000002.h5")]
     elif lot < 0.8:
         start = ["--from=" + call.file(call.some("graph.h5", "other.h5", "half.h5"))]
     else:
@@ -1080,6 +1089,7 @@ FAVOURED = {
     "first": lambda call: True, "structure": lambda call: call.command == "fit",
     "leverage": lambda call: call.has_input("low.h5"),
     "remove": lambda call: True,
+    "lora": lambda call: call.command == "train" and from_layers(call),
     "on-nonpositive": lambda call: any(":-" in a for a in call.arguments),
 }
 

@@ -133,6 +133,9 @@ class Walk:
         for command, output in (("predict", "predictions.csv"), ("sensitivity", "sensitivity.csv")):
             self.make(self.ivon(command, "plain-graph.h5", "--data=plain-data.h5", "--output=" + output))
 
+        self.make(self.ivon("train", "--arch=mlp:3,4,3", "--data=plain-data.h5:/train", "--lr=0.1", "--steps=2",
+                            "--no-provenance", "-q", "--output=plain-layers"))
+
     def make(self, command):
         made = run(command, self.world)
         if made.status:
@@ -302,6 +305,8 @@ class Walk:
         checks.demand(checkpoints, "no checkpoint")
         for name in checkpoints:
             checks.check_tensors(os.path.join(directory, name), result.stderr)
+        if "lora" in given:
+            checks.check_tensors(os.path.join(directory, "adapter_model.safetensors"), result.stderr)
 
     def check_checkpoints(self, call, result, directory, given):
         if "json" in given:

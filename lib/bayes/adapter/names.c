@@ -5,6 +5,8 @@
 
 #include "core/names.h"
 
+static const char adapter_prefix[] = "base_model.model.";
+
 static bool name_has_prefix(const char *text, size_t length, const char *prefix)
 {
     size_t prefix_length = strlen(prefix);
@@ -73,11 +75,11 @@ static void unwrap(char *name)
 enum adapter_role adapter_name_read(const char *name, char **module, const char **adapter,
                                     size_t *adapter_length)
 {
-    static const char prefix[] = "base_model.model.";
+    size_t prefix = strlen(adapter_prefix);
     *adapter = NULL;
     *adapter_length = 0;
-    if (strncmp(name, prefix, sizeof prefix - 1) == 0)
-        name += sizeof prefix - 1;
+    if (strncmp(name, adapter_prefix, prefix) == 0)
+        name += prefix;
     for (const char *at = name; *at;) {
         size_t length = strcspn(at, ".");
         if (adapter_is_factor(at, length)) {
@@ -94,4 +96,16 @@ enum adapter_role adapter_name_read(const char *name, char **module, const char 
     if (*module)
         unwrap(*module);
     return ADAPTER_WHOLE;
+}
+
+char *adapter_name_make(const char *name, size_t module, const char *ending)
+{
+    size_t front = strlen(adapter_prefix), back = strlen(ending);
+    char *joined = malloc(front + module + back + 1);
+    if (!joined)
+        return NULL;
+    memcpy(joined, adapter_prefix, front);
+    memcpy(joined + front, name, module);
+    memcpy(joined + front + module, ending, back + 1);
+    return joined;
 }

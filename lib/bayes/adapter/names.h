@@ -25,6 +25,10 @@ enum adapter_role {
 enum adapter_role adapter_name_read(const char *name, char **module, const char **adapter,
                                     size_t *adapter_length);
 
+/* The name of a tensor: of the module that is the first `module` bytes of a name, and what follows
+   there, such as ".lora_A.weight"; to be freed. Null when memory is exhausted. */
+char *adapter_name_make(const char *name, size_t module, const char *ending);
+
 /* Returns whether a component of a tensor's name is that of a factor of any kind of adapter. */
 bool adapter_is_factor(const char *component, size_t length);
 

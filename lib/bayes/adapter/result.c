@@ -5,29 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bayes/adapter/description.h"
 #include "bayes/adapter/extract.h"
+#include "bayes/adapter/names.h"
 #include "core/error.h"
 #include "core/names.h"
-
-/* The members of the configuration that grow with the layers. */
-struct lists {
-    json_t *targets, *ranks, *alphas, *saved;
-    bool bias;
-};
-
-/* A tensor's name in the adapter: that of its module, and what follows. */
-static char *result_name(const char *name, size_t module, const char *ending)
-{
-    static const char prefix[] = "base_model.model.";
-    size_t front = sizeof prefix - 1, back = strlen(ending);
-    char *joined = malloc(front + module + back + 1);
-    if (!joined)
-        return NULL;
-    memcpy(joined, prefix, front);
-    memcpy(joined + front, name, module);
-    memcpy(joined + front + module, ending, back + 1);
-    return joined;
-}
 
 static int result_add(struct ivon_extraction *extraction, char *name, int rank,
                       const int64_t *shape, enum ivon_dtype dtype, const unsigned char *data,
@@ -59,7 +41,7 @@ static void list_name(json_t *list, const char *name, size_t length)
 }
 
 static int result_add_factors(struct ivon_extraction *extraction, const struct extract_layer *layer,
-                              struct lists *lists, struct ivon_error *error)
+                              struct adapter_description *lists, struct ivon_error *error)
 {
     const struct ivon_tensor *tensor = ivon_source_tensor(extraction->base, layer->base);
     enum ivon_dtype dtype = extraction->options.dtype == IVON_DTYPE_KEEP
@@ -71,13 +53,13 @@ static int result_add_factors(struct ivon_extraction *extraction, const struct e
     const int64_t a[2] = {rank, tensor->shape[linear]}, b[2] = {tensor->shape[!linear], rank};
     int code = result_add(
         extraction,
-        result_name(tensor->name, module, table ? ".lora_embedding_A" : ".lora_A.weight"), 2, a,
-        dtype, layer->first, error);
+        adapter_name_make(tensor->name, module, table ? ".lora_embedding_A" : ".lora_A.weight"), 2,
+        a, dtype, layer->first, error);
     if (!code)
         code = result_add(
             extraction,
-            result_name(tensor->name, module, table ? ".lora_embedding_B" : ".lora_B.weight"), 2, b,
-            dtype, layer->second, error);
+            adapter_name_make(tensor->name, module, table ? ".lora_embedding_B" : ".lora_B.weight"),
+            2, b, dtype, layer->second, error);
     json_array_append_new(lists->targets, json_stringn(tensor->name, module));
     if (rank == extraction->options.rank)
         return code;
@@ -108,7 +90,7 @@ static bool module_has_factors(const struct ivon_extraction *extraction, const c
 /* A bias stands where the wrapped layer has it; anything else makes its module one that PEFT
    saves. */
 static int result_add_whole(struct ivon_extraction *extraction, const struct extract_layer *layer,
-                            struct lists *lists, struct ivon_error *error)
+                            struct adapter_description *lists, struct ivon_error *error)
 {
     char ending[32] = "";
     const struct ivon_tensor *tensor = ivon_source_tensor(extraction->base, layer->base);
@@ -126,11 +108,11 @@ static int result_add_whole(struct ivon_extraction *extraction, const struct ext
     } else if (module) {
         list_name(lists->saved, tensor->name, module);
     }
-    return result_add(extraction, result_name(tensor->name, length, ending), tensor->rank,
+    return result_add(extraction, adapter_name_make(tensor->name, length, ending), tensor->rank,
                       tensor->shape, dtype, layer->first, error);
 }
 
-static int result_list(struct ivon_extraction *extraction, struct lists *lists,
+static int result_list(struct ivon_extraction *extraction, struct adapter_description *lists,
                        struct ivon_error *error)
 {
     int code = 0;
@@ -151,43 +133,20 @@ static int result_list(struct ivon_extraction *extraction, struct lists *lists,
     return code;
 }
 
-/* The text of adapter_config.json, to be freed; null when memory is exhausted. */
-static char *result_config(const struct ivon_extraction *extraction, const struct lists *lists)
-{
-    json_int_t rank = (json_int_t)extraction->options.rank;
-    json_t *base = json_string(ivon_source_path(extraction->base)); /* null: it is not UTF-8 */
-    json_t *saved = json_array_size(lists->saved) ? json_incref(lists->saved) : json_null();
-    json_t *config = json_pack(
-        "{s:s, s:n, s:o*, s:b, s:I, s:I, s:f, s:s, s:b, s:b, s:b, s:b, s:O, s:O, s:O, s:o}",
-        "peft_type", "LORA", "task_type", "base_model_name_or_path", base, "inference_mode", 1, "r",
-        rank, "lora_alpha", rank, "lora_dropout", 0.0, "bias", lists->bias ? "all" : "none",
-        "fan_in_fan_out", extraction->turned, "use_rslora", 0, "use_dora", 0, "init_lora_weights",
-        1, "target_modules", lists->targets, "rank_pattern", lists->ranks, "alpha_pattern",
-        lists->alphas, "modules_to_save", saved);
-    char *text = config ? json_dumps(config, JSON_INDENT(2)) : NULL;
-    size_t length = text ? strlen(text) : 0;
-    char *copy = text ? realloc(text, length + 2) : NULL;
-    json_decref(config);
-    if (!copy) {
-        free(text);
-        return NULL;
-    }
-    copy[length] = '\n';
-    copy[length + 1] = '\0';
-    return copy;
-}
-
 int ivon_extraction_finish(struct ivon_extraction *extraction, struct ivon_source **source,
                            char **config, struct ivon_error *error)
 {
-    struct lists lists = {json_array(), json_object(), json_object(), json_array(), false};
+    struct adapter_description lists = adapter_description_new(ivon_source_path(extraction->base),
+                                                               extraction->options.rank,
+                                                               (double)extraction->options.rank);
     struct ivon_header header = ivon_header_empty();
     extraction->extracted = calloc(extraction->layer_count + 1, sizeof *extraction->extracted);
     extraction->data = calloc(2 * extraction->layer_count + 1, sizeof *extraction->data);
     *config = NULL;
     int code = extraction->extracted && extraction->data ? result_list(extraction, &lists, error)
                                                          : ivon_error_memory(error);
-    if (!code && !(*config = result_config(extraction, &lists)))
+    lists.turned = extraction->turned;
+    if (!code && !(*config = adapter_description_text(&lists)))
         code = ivon_error_memory(error);
     if (!code)
         code = ivon_source_from_memory(source, "the adapter", &header, extraction->tensors.items,
@@ -196,10 +155,7 @@ int ivon_extraction_finish(struct ivon_extraction *extraction, struct ivon_sourc
         free(*config);
         *config = NULL;
     }
-    json_decref(lists.targets);
-    json_decref(lists.ranks);
-    json_decref(lists.alphas);
-    json_decref(lists.saved);
+    adapter_description_release(&lists);
     return code;
 }
 

@@ -9,8 +9,7 @@
 
 enum { APPEND_OPSET = 13 };
 
-/* "BASE/WHAT", with a number where the network has that name; to be freed. */
-static char *fresh_name(const struct ivon_network *network, const char *base, const char *what)
+char *graph_fresh_name(const struct ivon_network *network, const char *base, const char *what)
 {
     size_t size = strlen(base) + strlen(what) + 32;
     char *name = malloc(size);
@@ -52,7 +51,7 @@ int graph_append_with(struct ivon_network *network, const char *op, const char *
     enum { INPUTS_MAX = 8 };
     const char *names[INPUTS_MAX];
     struct net_attribute *attributes = NULL;
-    char *name = fresh_name(network, base, op);
+    char *name = graph_fresh_name(network, base, op);
     int code = name ? 0 : ivon_error_memory(error);
     if (!code && attribute)
         code = append_attributes(&attributes, attribute, integers, count, list, error);
@@ -68,6 +67,13 @@ int graph_append_with(struct ivon_network *network, const char *op, const char *
     return code;
 }
 
+int graph_append_sum(struct ivon_network *network, const char *name, const char *const inputs[2],
+                     const char *output, struct ivon_error *error)
+{
+    return graph_add_node(network, net_operator_find(NULL, "Add", APPEND_OPSET), name, inputs, 2,
+                          &output, 1, NULL, 0, error);
+}
+
 int graph_append(struct ivon_network *network, const char *op, const char *base,
                  const size_t *inputs, size_t input_count, size_t *made, struct ivon_error *error)
 {
@@ -80,7 +86,7 @@ static int append_constant(struct ivon_network *network, const char *base, enum 
                            struct ivon_error *error)
 {
     struct net_tensor tensor = {0};
-    char *name = fresh_name(network, base, "constant");
+    char *name = graph_fresh_name(network, base, "constant");
     int code = name ? net_tensor_set(&tensor, type, rank, &count, error) : ivon_error_memory(error);
     if (!code)
         code = net_tensor_allocate(&tensor, error);

@@ -4,6 +4,9 @@
 
 #include "net/graph/graph.h"
 
+/* "BASE/WHAT", with a number where the network has that name; to be freed. Null: no memory. */
+char *graph_fresh_name(const struct ivon_network *network, const char *base, const char *what);
+
 /*
  * Adds a node of one output, which is named after `base` and the operator. The operator is the
  * version of the least opset that is written. *made receives the output.
@@ -16,6 +19,10 @@ int graph_append_with(struct ivon_network *network, const char *op, const char *
                       const size_t *inputs, size_t input_count, const char *attribute,
                       const int64_t *integers, size_t count, bool list, size_t *made,
                       struct ivon_error *error);
+
+/* Adds the sum of two values under a name that has no producer. */
+int graph_append_sum(struct ivon_network *network, const char *name, const char *const inputs[2],
+                     const char *output, struct ivon_error *error);
 
 /* Adds a constant: a list of integers, or a scalar. */
 int graph_append_integers(struct ivon_network *network, const char *base, const int64_t *integers,

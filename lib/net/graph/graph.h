@@ -94,10 +94,11 @@ enum net_role {
 struct net_value {
     char *name;
     enum net_role role;
-    bool bound;               /* a checkpoint gave it its elements */
-    bool literal;             /* of a constant: it is part of the graph's text */
-    bool set;                 /* the caller did; no checkpoint changes them */
-    bool typed;               /* whether `tensor` has a type and a shape: not for NET_COMPUTED */
+    bool bound;   /* a checkpoint gave it its elements */
+    bool literal; /* of a constant: it is part of the graph's text */
+    bool set;     /* the caller did; no checkpoint changes them */
+    bool outside; /* of a constant: a graph that is written does not hold it, its checkpoint does */
+    bool typed;   /* whether `tensor` has a type and a shape: not for NET_COMPUTED */
     struct net_tensor tensor; /* a constant owns its data */
     size_t producer;          /* node, or NET_NONE */
     size_t parameter;         /* of a NET_PARAMETER: its number, in order of binding */

@@ -129,8 +129,8 @@ static int training_add_node(struct net_training *training, size_t index, struct
     return 0;
 }
 
-int net_training_new(struct net_training **out, struct ivon_network *network,
-                     struct ivon_error *error)
+int net_training_none(struct net_training **out, struct ivon_network *network,
+                      struct ivon_error *error)
 {
     int code = net_expect_evaluation(network, error);
     struct net_training *training = code ? NULL : calloc(1, sizeof *training);
@@ -138,8 +138,20 @@ int net_training_new(struct net_training **out, struct ivon_network *network,
         training->nodes = calloc(network->node_count + 1, sizeof *training->nodes);
     if (!code && (!training || !training->nodes))
         code = ivon_error_memory(error);
-    if (!code)
-        training->network = network;
+    if (code) {
+        net_training_free(training);
+        return code;
+    }
+    training->network = network;
+    *out = training;
+    return 0;
+}
+
+int net_training_new(struct net_training **out, struct ivon_network *network,
+                     struct ivon_error *error)
+{
+    struct net_training *training = NULL;
+    int code = net_training_none(&training, network, error);
     for (size_t i = 0; i < network->node_count && !code; i++)
         if (net_is_batch_norm(&network->nodes[i]))
             code = training_add_node(training, i, error);

@@ -34,6 +34,10 @@ struct net_running {
  */
 int net_training_new(struct net_training **training, struct ivon_network *network,
                      struct ivon_error *error);
+
+/* The same without any node: all normalize as in evaluation. */
+int net_training_none(struct net_training **training, struct ivon_network *network,
+                      struct ivon_error *error);
 void net_training_free(struct net_training *training);
 
 /* The Dropout nodes that drop: none, unless they are set before a plan is made. */

@@ -2,10 +2,10 @@
  * The inside of a trainer: set up by trainer.c, with what it begins with from trainer/start.c, the
  * data from trainer/data.c and their loss from trainer/objective.c, a posterior as the prior from
  * trainer/prior.c, the groups of its parameters from trainer/groups.c, the bases of its matrices
- * from trainer/bases.c; gradients by trainer/lanes.c, with the masks of trainer/dropout.c, steps by
- * trainer/step.c, an average of their means by trainer/average.c, the state, which trainer/state.c
- * lists, as a checkpoint by trainer/source.c, and back by trainer/resume.c, losses on other data by
- * trainer/test.c.
+ * from trainer/bases.c, low-rank factors from trainer/lora.c; gradients by trainer/lanes.c, with the
+ * masks of trainer/dropout.c, steps by trainer/step.c, an average of their means by
+ * trainer/average.c, the state, which trainer/state.c lists, as a checkpoint by trainer/source.c,
+ * and back by trainer/resume.c, losses on other data by trainer/test.c.
  */
 #ifndef TRAIN_TRAINER_PRIVATE_H
 #define TRAIN_TRAINER_PRIVATE_H
@@ -15,6 +15,7 @@
 #include "bayes/weights.h"
 #include "ivon/train.h"
 #include "metrics/likelihood/likelihood.h"
+#include "net/graph/low_rank.h"
 #include "net/graph/training.h"
 #include "train/architecture/architecture.h"
 #include "train/optimizer/optimizer.h"
@@ -25,6 +26,7 @@
 struct start_tensor {
     struct ivon_tensor tensor; /* owns its name; a mean's type is f32 */
     void *data;                /* 64-byte aligned */
+    bool shared;               /* the network owns the data */
 };
 
 struct start_tensors {
@@ -96,6 +98,14 @@ struct parameter_bases {
     float *hessian; /* o × n, for the checkpoint, where the state is its transpose; or null */
 };
 
+/* A weight beside which factors are trained. */
+struct lora_weight {
+    const char *name; /* the start's */
+    enum low_rank_form form;
+    bool square;
+    int64_t rank;
+};
+
 struct ivon_trainer {
     struct ivon_train_options options;
     struct architecture *architecture; /* owned; null: a network was given */
@@ -114,8 +124,11 @@ struct ivon_trainer {
     const float **parameters; /* where the network takes them from */
     struct training_prior prior;
     struct parameter_bases *bases; /* of each parameter; null: the method has none */
-    struct weights rho_hessian;    /* of Bayes by Backprop, for the checkpoint */
-    char *structure;               /* the JSON text of the blocks; null: there are none */
+    struct lora_weight *lora;      /* null: all parameters are trained */
+    size_t lora_count;
+    bool lora_turned;           /* one of them lies inputs × outputs */
+    struct weights rho_hessian; /* of Bayes by Backprop, for the checkpoint */
+    char *structure;            /* the JSON text of the blocks; null: there are none */
     double ess;
     uint64_t parameter_elements;
 
@@ -166,6 +179,11 @@ void prior_release(struct training_prior *prior);
 int groups_make(const struct ivon_trainer *trainer, enum optimizer_method method,
                 struct optimizer_group **groups, struct optimizer_tensor *tensors,
                 struct ivon_error *error);
+
+/* Puts low-rank factors beside the chosen weights of a network that is bound, unless it has them
+   already, and makes constants of all other parameters. */
+int lora_apply(struct ivon_trainer *trainer, const struct ivon_train_start *from,
+               struct ivon_error *error);
 
 /* Finds which parameters have bases; what the optimizer is to know of a parameter. */
 int bases_choose(struct ivon_trainer *trainer, struct ivon_error *error);

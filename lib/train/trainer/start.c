@@ -48,7 +48,8 @@ void start_release(struct start_tensors *start)
 {
     for (size_t i = 0; i < start->count; i++) {
         free((char *)start->items[i].tensor.name);
-        free(start->items[i].data);
+        if (!start->items[i].shared)
+            free(start->items[i].data);
     }
     free(start->items);
     *start = (struct start_tensors){0};

@@ -1,3 +1,4 @@
+#include <float.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <math.h>
@@ -74,7 +75,8 @@ void ivon_train_options_init(struct ivon_train_options *options, size_t size,
         .basis_every = DEFAULT_BASIS_EVERY,
         .basis_beta = DEFAULT_BASIS_BETA,
         .max_factor = DEFAULT_MAX_FACTOR,
-        .prior_scale = 1};
+        .prior_scale = 1,
+        .lora_alpha = NAN};
     options_init(options, size, &defaults);
 }
 
@@ -92,6 +94,7 @@ void ivon_trainer_free(struct ivon_trainer *trainer)
     bases_release(trainer);
     weights_release(&trainer->rho_hessian);
     weights_release(&trainer->average);
+    free(trainer->lora);
     free(trainer->parameters);
     free(trainer->order);
     free(trainer->chosen);
@@ -140,6 +143,14 @@ static int trainer_check_options(const struct ivon_train_options *options, struc
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%" PRIu64 " steps between new bases, expected from 1 to %u",
                               options->basis_every, UINT_MAX);
+    if (options->lora_rank && options->selected)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "a training of low-rank factors selects no other parameters");
+    if (options->lora_rank && !isnan(options->lora_alpha) &&
+        !(options->lora_alpha > 0 && options->lora_alpha <= FLT_MAX))
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "the factors' alpha is %g, expected a positive number",
+                              options->lora_alpha);
     int code = objective_check_options(options, error);
     return code ? code : dropout_check_options(options, error);
 }
@@ -177,8 +188,12 @@ static int bind(struct ivon_trainer *trainer, const struct ivon_train_start *fro
         code = ivon_network_bind(trainer->network, trainer->bound, NULL, &unbound, error);
     if (code && error && error->hint == IVON_HINT_KEEP_WEIGHTS)
         error->hint = IVON_HINT_NONE; /* a training has no use for weights that it would not move */
+    if (!code && trainer->options.lora_rank)
+        code = lora_apply(trainer, from, error);
     if (!code)
-        code = net_training_new(&trainer->training, trainer->network, error);
+        code = trainer->options.lora_rank
+                   ? net_training_none(&trainer->training, trainer->network, error)
+                   : net_training_new(&trainer->training, trainer->network, error);
     if (!code && !(trainer->options.dropout <= 0))
         code = net_dropouts_find(net_training_dropouts(trainer->training), trainer->network,
                                  trainer->options.dropout, error);
