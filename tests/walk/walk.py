@@ -305,7 +305,7 @@ class Walk:
         checks.demand(checkpoints, "no checkpoint")
         for name in checkpoints:
             checks.check_tensors(os.path.join(directory, name), result.stderr)
-        if "lora" in given:
+        if any(argument.startswith("--lora=") for argument in call.arguments):
             checks.check_tensors(os.path.join(directory, "adapter_model.safetensors"), result.stderr)
 
     def check_checkpoints(self, call, result, directory, given):
