@@ -50,6 +50,7 @@ enum {
     KEY_DROPOUT,
     KEY_LABEL_SMOOTHING,
     KEY_SAVE_EVERY,
+    KEY_DTYPE,
     KEY_EVAL_EVERY,
     KEY_TEST,
     KEY_LOO,
@@ -135,6 +136,7 @@ static const struct argp_option option_table[] = {
     {"output", 'o', "DIR", 0, "Directory of checkpoints and log", 4},
     {"save-every", KEY_SAVE_EVERY, "N", 0,
      "Steps between checkpoints (default: an epoch; 0: only the last)", 4},
+    {"dtype", KEY_DTYPE, "f32|bf16|f16", 0, "Type of the checkpoints' means (default f32)", 4},
     {"test", KEY_TEST, "DATA", 0, "Also log loss and error on test examples", 4},
     {"held-out", KEY_HELD_OUT, "SHARE[,SEED]", 0,
      "Likewise on this share of the examples, chosen at random, and train on the others", 4},
@@ -557,6 +559,7 @@ static void parse_restarts(struct ivon_train_options *options, const char *argum
 static error_t parse_choice(int key, char *argument, struct argp_state *state)
 {
     static const char *const estimators[] = {"price", "gradsq"};
+    static const enum ivon_dtype dtypes[] = {IVON_F32, IVON_BF16, IVON_F16};
     static const char *const priors[] = {"zero", "posterior"};
     static const char *const losses[] = {"loo", "test"};
     struct given *given = state->input;
@@ -588,6 +591,9 @@ static error_t parse_choice(int key, char *argument, struct argp_state *state)
         return 0;
     case KEY_SCHEDULE:
         options->schedule = train_parse_schedule(state, argument);
+        return 0;
+    case KEY_DTYPE:
+        options->mean_dtype = dtypes[option_choice_of(state, "--dtype", argument, "f32|bf16|f16")];
         return 0;
     case KEY_RESTARTS:
         parse_restarts(options, argument, state);

@@ -48,6 +48,7 @@ static json_t *method_settings(const struct ivon_train_options *options, const c
         flag(options->debias), "batch", (json_int_t)options->batch, "accumulate",
         (json_int_t)options->accumulate, "augment", report_json_text(augment));
     json_object_set_new(settings, "average", report_json_number(options->average));
+    json_object_set_new(settings, "dtype", json_string(ivon_dtype_name(options->mean_dtype)));
     json_object_set_new(settings, "restarts", restarts_json(options));
     json_object_set_new(settings, "param-group", param_groups_json(options));
     json_object_set_new(settings, "class-weights", train_class_weights_json(options));

@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "ivon/dtype.h"
 #include "ivon/examples.h"
 #include "ivon/influence.h"
 #include "ivon/metrics.h"
@@ -207,6 +208,10 @@ struct ivon_train_options {
     int64_t (*lora_rank)(void *context, const char *name);
     void *lora_context;
     double lora_alpha; /* positive; NaN, the default: each rank, so that the scale is 1 */
+
+    /* IVON_F32, IVON_BF16 or IVON_F16: the type of the means in checkpoints. Training, tests and
+       resuming are by floats. */
+    enum ivon_dtype mean_dtype;
 };
 
 /* The defaults of a method: those of the papers and, of AdamW and SGD, PyTorch's; 1 epoch of
@@ -322,10 +327,10 @@ IVON_API int ivon_trainer_adapter(const struct ivon_trainer *trainer, const char
  * Hessian in the bases. Momenta are in them, too, and the mean in them, rotated_mean/NAME, and the
  * moments that they follow, input_factor/NAME and output_factor/NAME, are momenta; so are, of SOAP,
  * which has no block, the bases, input_basis/NAME and output_basis/NAME. Where means are averages,
- * those that the training is at are unaveraged_mean/NAME. Of Bayes by Backprop, whose Hessian is
- * 1/(λ σ²) − δ, ρ and its moments are momenta: rho/NAME, rho_momentum/NAME and
- * rho_second_moment/NAME. The checkpoint's n_train is the number of losses. Data are borrowed from
- * the trainer, and change with its next step.
+ * those that the training is at are unaveraged_mean/NAME; where they are rounded, they are whole in
+ * unrounded_mean/NAME. Of Bayes by Backprop, whose Hessian is 1/(λ σ²) − δ, ρ and its moments are
+ * momenta: rho/NAME, rho_momentum/NAME and rho_second_moment/NAME. The checkpoint's n_train is the
+ * number of losses. Data are borrowed from the trainer, and change with its next step.
  */
 IVON_API int ivon_trainer_source(struct ivon_source **source, const struct ivon_trainer *trainer,
                                  const void *graph, size_t graph_size, struct ivon_error *error);

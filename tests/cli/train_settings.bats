@@ -189,3 +189,46 @@ PYTHON
   mlp --steps=3 -o none
   same zero none
 }
+
+@test "means of two bytes are read, and written so that the training goes on as without" {
+  data=$BATS_FILE_TMPDIR/data.h5
+  mlp --steps=5 --save-every=0 -o first
+  for dtype in bf16 f16; do
+    # What a training begins with is what it reads: the same numbers as f32 give the same bits.
+    ivon-convert -q first/posterior-00000005.h5 --dtype=$dtype -o $dtype.h5
+    ivon-convert -q first/posterior-00000005.h5 --dtype=$dtype -o $dtype.safetensors
+    ivon-convert -q -f $dtype.h5 --dtype=f32 -o wide.h5
+    for from in $dtype.h5 $dtype.safetensors wide.h5; do
+      mlp --from=$from --steps=3 -f -o from-$from
+    done
+    same from-$dtype.h5 from-wide.h5
+    same from-$dtype.safetensors from-wide.h5
+    run ! same from-wide.h5 first
+  done
+  for options in --optimizer=ivon "--optimizer=evon --average=0.9" "--optimizer=soap --average=0.9"; do
+    [[ $options == *soap* ]] && common=(--no-provenance -q --lr=0.02)
+    rm -rf whole plain && resumes $options --dtype=bf16
+    mlp --steps=31 --save-every=20 -o plain $options
+    $python - <<'PYTHON'
+import h5py, numpy as np
+for step in (20, 31):
+    w, p = (h5py.File(f"{name}/posterior-{step:08d}.h5") for name in ("whole", "plain"))
+    for name, mean in p["mean"].items():
+        bits = mean[()].view("u4").astype("u8")  # to the nearest of the upper halves, ties to even
+        rounded = ((bits + 0x7fff + (bits >> 16 & 1)) >> 16 << 16).astype("u4").view("f4")
+        assert w["mean/" + name].id.get_type().get_size() == 2
+        assert (w["mean/" + name][()] == rounded).all() and (rounded != mean[()]).any()
+        assert (w["momentum/unrounded_mean/" + name][()] == mean[()]).all()
+        assert "hessian" not in p or (w["hessian/" + name][()] == p["hessian/" + name][()]).all()
+PYTHON
+    # Predictions are by what is saved.
+    ivon-convert -q whole/posterior-00000031.h5 --dtype=f32 -o wide.h5 -f
+    cmp <(ivon-predict -q whole/posterior-00000031.h5 --data="$data" --mean) <(ivon-predict -q wide.h5 --data="$data" --mean)
+  done
+  rm whole/done whole/posterior-00000031.h5
+  run -65 mlp --steps=31 --optimizer=soap --average=0.9 -o whole --resume
+  [ "$output" = "ivon-train: whole/posterior-00000020.h5: its means are rounded, expected f32" ]
+  common=(--no-provenance -q --lr=1e6 --optimizer=sgd --weight-decay=0)
+  run -65 mlp --steps=1 --dtype=f16 -o large
+  [[ $output == "ivon-train: tensor '"*"': element "*" of the mean is "*", more than f16 holds" ]]
+}

@@ -688,7 +688,7 @@ static void options_are_checked(void **unused)
     (void)unused;
     struct ivon_examples *examples = open_sample(&cases[0]);
     struct ivon_train_start start = {.architecture = cases[0].architecture};
-    enum { WRONG = 13 };
+    enum { WRONG = 14 };
     struct ivon_train_options wrong[WRONG];
     struct ivon_trainer *trainer = NULL;
     for (size_t i = 0; i < WRONG; i++)
@@ -709,6 +709,7 @@ static void options_are_checked(void **unused)
     wrong[10].average = 1;
     wrong[11].hessian_every = 0;
     wrong[12].dropout = 1;
+    wrong[13].mean_dtype = IVON_I32;
     for (size_t i = 0; i < WRONG; i++)
         assert_int_equal(ivon_trainer_new(&trainer, &start, examples, "y", &wrong[i], NULL),
                          IVON_ERROR_ARGUMENT);

@@ -898,6 +898,7 @@ RULES = {
         "optimizer": values("ivon", "evon", "bbb", "adamw", "soap", "sgd", edge=0.02),
         "beta3": rarely(values(0, 0.9, 0.99, 1)), "basis-every": rarely(values(1, 2, 10)),
         "max-factor": rarely(values(0, 1, 3, 1024)), "param-group": rarely(param_group, 0.3),
+        "dtype": rarely(values("f32", "bf16", "f16", wrong=("f64",)), 0.2),
         "average": rarely(values(0, 0.5, 0.999, wrong=(1, -1)), 0.2),
         "lr": None, "ess": values(1, 14, 1e6), "h0": values(0.01, 0.1, 1, 10),
         "beta1": values(0, 0.5, 0.9, 1),

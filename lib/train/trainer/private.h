@@ -4,8 +4,9 @@
  * trainer/prior.c, the groups of its parameters from trainer/groups.c, the bases of its matrices
  * from trainer/bases.c, low-rank factors from trainer/lora.c; gradients by trainer/lanes.c, with the
  * masks of trainer/dropout.c, steps by trainer/step.c, an average of their means by
- * trainer/average.c, the state, which trainer/state.c lists, as a checkpoint by trainer/source.c,
- * and back by trainer/resume.c, losses on other data by trainer/test.c.
+ * trainer/average.c, the state, which trainer/state.c lists, as a checkpoint by trainer/source.c
+ * and, of smaller means, trainer/rounded.c, and back by trainer/resume.c, losses on other data by
+ * trainer/test.c.
  */
 #ifndef TRAIN_TRAINER_PRIVATE_H
 #define TRAIN_TRAINER_PRIVATE_H
@@ -121,6 +122,7 @@ struct ivon_trainer {
     struct thread_pool *pool; /* of lanes and optimizer */
     struct optimizer *optimizer;
     struct weights average;   /* of the means; empty: there is none */
+    void **rounded;           /* means as a checkpoint has them; null: as they are */
     const float **parameters; /* where the network takes them from */
     struct training_prior prior;
     struct parameter_bases *bases; /* of each parameter; null: the method has none */
@@ -212,6 +214,12 @@ int average_add(struct ivon_trainer *trainer, struct ivon_error *error);
    step: that of the optimizer, or the average. Borrowed. */
 const float *trainer_mean(const struct ivon_trainer *trainer, size_t parameter);
 
+/* Makes room for means in the type of the checkpoints', where that is not f32; sets them, once
+   optimizer_place_means has been called. Fails where that type cannot hold one. */
+int rounded_begin(struct ivon_trainer *trainer, struct ivon_error *error);
+int rounded_set(const struct ivon_trainer *trainer, struct ivon_error *error);
+void rounded_release(struct ivon_trainer *trainer);
+
 /* An array of a parameter's state that a checkpoint keeps as a momentum, PREFIX/NAME. */
 struct state_array {
     const char *prefix;   /* null: NAME alone */
@@ -219,7 +227,7 @@ struct state_array {
     size_t rows, columns; /* 0: it has the mean's shape */
 };
 
-enum { STATE_ARRAYS = 11, STATE_UNAVERAGED = 0 };
+enum { STATE_ARRAYS = 12, STATE_UNROUNDED = 0, STATE_UNAVERAGED };
 
 /* Lists those that any method has. */
 void trainer_state_list(const struct ivon_trainer *trainer, size_t parameter,

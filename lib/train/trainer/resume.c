@@ -74,14 +74,17 @@ static int resume_refuse_other(struct ivon_source *source, const struct ivon_ten
                           ivon_source_path(source), ivon_part_name(other->part), other->name);
 }
 
-/* The same of means that are averages, the others not. */
-static int resume_refuse_average(struct ivon_source *source, const struct ivon_tensor *raw,
-                                 struct ivon_error *error)
+/* The same of means that are averages, or rounded, the others not. */
+static int resume_refuse_mean(struct ivon_source *source, const struct ivon_tensor *raw,
+                              bool rounded, struct ivon_error *error)
 {
     return ivon_source_find(source, raw->part, raw->name) < 0
                ? 0
                : ivon_error_set(error, IVON_ERROR_DATA,
-                                "%s: its means are averages, expected those of a training without",
+                                rounded
+                                    ? "%s: its means are rounded, expected f32"
+                                    : "%s: its means are averages, expected those of a training "
+                                      "without",
                                 ivon_source_path(source));
 }
 
@@ -95,8 +98,8 @@ static int resume_arrays(const struct ivon_trainer *trainer, struct ivon_source 
     for (size_t k = 0; k < STATE_ARRAYS && !code; k++) {
         struct ivon_tensor tensor = trainer_state_tensor(&arrays[k], mean);
         code = !tensor.name ? ivon_error_memory(error)
-               : k == STATE_UNAVERAGED && !arrays[k].data
-                   ? resume_refuse_average(source, &tensor, error)
+               : k <= STATE_UNAVERAGED && !arrays[k].data
+                   ? resume_refuse_mean(source, &tensor, k == STATE_UNROUNDED, error)
                : !arrays[k].data ? resume_refuse_other(source, &tensor, error)
                                  : resume_read(source, &tensor, INFINITY, arrays[k].data, error);
         free((char *)tensor.name);

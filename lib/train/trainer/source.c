@@ -24,6 +24,15 @@ static void trainer_source_add(struct listing *listing, const struct ivon_tensor
     listing->data[listing->count++] = data;
 }
 
+static void add_mean(struct listing *listing, size_t i)
+{
+    const struct ivon_trainer *trainer = listing->trainer;
+    struct ivon_tensor mean = *trainer_parameter(trainer, i);
+    const void *rounded = trainer->rounded ? trainer->rounded[i] : NULL;
+    mean.dtype = trainer->options.mean_dtype;
+    trainer_source_add(listing, &mean, IVON_MEAN, rounded ? rounded : trainer_mean(trainer, i));
+}
+
 static void add_hessian(struct listing *listing, size_t i)
 {
     const struct ivon_tensor hessian = trainer_state_hessian(listing->trainer, i);
@@ -86,8 +95,7 @@ static void list_state(struct listing *listing)
     const struct ivon_method_traits *traits = ivon_method_traits(trainer->options.method);
     size_t count = trainer->network->parameter_count;
     for (size_t i = 0; i < count; i++)
-        trainer_source_add(listing, trainer_parameter(trainer, i), IVON_MEAN,
-                           trainer_mean(trainer, i));
+        add_mean(listing, i);
     for (size_t i = 0; i < count && traits->posterior; i++)
         add_hessian(listing, i);
     for (size_t i = 0; i < count; i++)
@@ -132,6 +140,8 @@ int ivon_trainer_source(struct ivon_source **source, const struct ivon_trainer *
         .names = calloc(STATE_ARRAYS * parameters + 1, sizeof *listing.names)};
     listing.failed = !listing.tensors || !listing.data || !listing.names;
     int code = optimizer_place_means(trainer->optimizer, error);
+    if (!code)
+        code = rounded_set(trainer, error);
     if (!code && !listing.failed)
         list_state(&listing);
     if (!code && !listing.failed && graph)

@@ -22,7 +22,9 @@ void trainer_state_list(const struct ivon_trainer *trainer, size_t parameter,
     /* Of a parameter with bases the mean itself is rotated_mean, and this one is found from it. */
     float *raw = trainer->average.arrays ? (float *)optimizer_network_mean(optimizer, parameter)
                                          : NULL;
+    float *unrounded = trainer->rounded ? (float *)trainer_mean(trainer, parameter) : NULL;
     const struct state_array all[STATE_ARRAYS] = {
+        [STATE_UNROUNDED] = {"unrounded_mean", unrounded, 0, 0},
         [STATE_UNAVERAGED] = {"unaveraged_mean", raw, 0, 0},
         {.data = optimizer_momentum(optimizer, parameter)},
         {"second_moment", second, 0, 0},

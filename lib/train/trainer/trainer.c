@@ -65,6 +65,7 @@ void ivon_train_options_init(struct ivon_train_options *options, size_t size,
         .clip_radius = group.clip,
         .estimator = IVON_ESTIMATOR_PRICE,
         .hessian_every = 1,
+        .mean_dtype = IVON_F32,
         .restart_growth = 1,
         .samples = 1,
         .schedule = IVON_SCHEDULE_CONSTANT,
@@ -95,6 +96,7 @@ void ivon_trainer_free(struct ivon_trainer *trainer)
     weights_release(&trainer->rho_hessian);
     weights_release(&trainer->average);
     free(trainer->lora);
+    rounded_release(trainer);
     free(trainer->parameters);
     free(trainer->order);
     free(trainer->chosen);
@@ -136,6 +138,11 @@ static int trainer_check_options(const struct ivon_train_options *options, struc
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "the average's decay is %g, expected at least 0 and below 1",
                               options->average);
+    if (options->mean_dtype != IVON_F32 && options->mean_dtype != IVON_BF16 &&
+        options->mean_dtype != IVON_F16)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "means of type %d, expected f32, bf16 or f16",
+                              (int)options->mean_dtype);
     if (!options->hessian_every)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "0 steps between changes of the Hessian, expected at least 1");
@@ -347,6 +354,8 @@ int ivon_trainer_new(struct ivon_trainer **out, const struct ivon_train_start *s
         code = place_parameters(trainer, error);
     if (!code)
         code = average_begin(trainer, error);
+    if (!code)
+        code = rounded_begin(trainer, error);
     if (!code && start->prior)
         code = prior_take(trainer, start->prior, error);
     if (!code && start->resume)
