@@ -446,6 +446,26 @@ static void take_evaluation(struct train_command *command)
     options->group_count = command->groups.count;
 }
 
+static error_t train_parse_watch(int key, char *argument, struct argp_state *state)
+{
+    struct given *given = state->input;
+    struct train_watch *watch = &given->command->watch;
+    switch (key) {
+    case KEY_LOO_EVERY:
+        watch->loo_every = option_whole(state, "--loo-every", argument, 1, INT64_MAX);
+        given->loo_every = true;
+        return 0;
+    case KEY_LOO_ROWS:
+        watch->loo_rows = option_whole(state, "--loo-rows", argument, 1, INT64_MAX);
+        return 0;
+    case KEY_PATIENCE:
+        watch->patience = option_whole(state, "--patience", argument, 1, INT64_MAX);
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
 static error_t train_parse_number(int key, char *argument, struct argp_state *state)
 {
     struct given *given = state->input;
@@ -500,19 +520,8 @@ static error_t train_parse_number(int key, char *argument, struct argp_state *st
         given->command->eval_every = option_whole(state, "--eval-every", argument, 1, INT64_MAX);
         given->command->eval_given = true;
         return 0;
-    case KEY_LOO_EVERY:
-        given->command->watch.loo_every = option_whole(state, "--loo-every", argument, 1,
-                                                       INT64_MAX);
-        given->loo_every = true;
-        return 0;
-    case KEY_LOO_ROWS:
-        given->command->watch.loo_rows = option_whole(state, "--loo-rows", argument, 1, INT64_MAX);
-        return 0;
-    case KEY_PATIENCE:
-        given->command->watch.patience = option_whole(state, "--patience", argument, 1, INT64_MAX);
-        return 0;
     default:
-        return ARGP_ERR_UNKNOWN;
+        return train_parse_watch(key, argument, state);
     }
 }
 

@@ -21,7 +21,7 @@ void removal_set_options(struct ivon_sensitivity_options *options,
 /* Says what became of leverage. */
 void removal_note_leverage(const struct ivon_leverage_use *use, bool automatic);
 
-/* What a run over examples adds up: means over the positions that count, with an example's as one
+/* The sums of a run over examples: means over the positions that count, with an example's as one
    observation. Arrays take the numbers of each example, sums over its positions. */
 struct removal_sums {
     double *positions, *losses, *loo_losses; /* null: they are not wanted */

@@ -278,8 +278,8 @@ static int evaluate(struct train_command *command, const struct ivon_train_state
 
 /* Lets best.h5 lead to the best checkpoint, and removes the one that was, unless it is due or the
    last. Where a training went on by other evaluations than it had, the best may not be there. */
-static int keep_best(struct train_command *command, const struct ivon_train_state *state,
-                     struct ivon_error *error)
+static int run_keep_best(struct train_command *command, const struct ivon_train_state *state,
+                         struct ivon_error *error)
 {
     struct ivon_train_state before = *state;
     uint64_t best = command->stop.best_step;
@@ -313,7 +313,7 @@ static int record(struct train_command *command, const struct ivon_train_state *
                 train_stop_due(&command->stop, &command->watch);
     if (!code && kept)
         code = save(command, error);
-    return code || !best ? code : keep_best(command, state, error);
+    return code || !best ? code : run_keep_best(command, state, error);
 }
 
 /* How the losses end beside how they began, of as many steps each: a quarter of the training, or
@@ -363,7 +363,7 @@ static int make_up(struct train_command *command, const struct ivon_train_state 
         code = train_log_complete(command->log, row, error);
         train_stop_add(&command->stop, &command->watch, row);
     }
-    return code ? code : keep_best(command, state, error);
+    return code ? code : run_keep_best(command, state, error);
 }
 
 /* One step. Where it was stopped the checkpoint is that of the step before. */

@@ -27,7 +27,7 @@ struct train_watch {
     bool by_test;       /* patience is with the test loss */
 };
 
-/* What evaluations say of when to stop. */
+/* The evaluations so far, as they say when to stop. */
 struct train_stop {
     double best;        /* the least loss, as log.csv has it; INFINITY: none yet */
     uint64_t best_step; /* of that */

@@ -15,6 +15,7 @@ with h5py.File("data.h5", "w") as f:
         f[group + "/x"] = (centre + 1.5 * r.standard_normal((n, 2))).astype("f4")
         f[group + "/y"] = y
         f[group + "/number"] = (f[group + "/x"][()] @ [[1.0], [-2.0]] + r.standard_normal((n, 1))).astype("f4")
+        f[group + "/count"] = y[:, None].astype("f4")
         f[group + "/tokens"] = r.integers(0, 7, (n, 6))
 PYTHON
 }
@@ -109,6 +110,17 @@ agrees() {
   train --epochs=20 --schedule=cosine --save-every=40 "$(test_set)" -o killed --resume
   [ "$(sed 's/,[^,]*,[^,]*$/,,/;1d' whole/log.csv)" = "$(sed 1d killed/log.csv)" ]
   cmp <(head -n 1 killed/log.csv) <(head -n 1 whole/log.csv)
+}
+
+@test "a posterior that is far too wide has no best checkpoint, and is told of" {
+  # 1 / (N h) is 167: predictions of the rates' logarithms move by hundreds, which exp does not bear.
+  run -0 ivon-train --no-provenance --arch=linear:2,1 --data="$BATS_FILE_TMPDIR/data.h5:/train" --targets=count \
+    --likelihood=poisson --h0=1e-4 --weight-decay=0 --ess=1e12 --beta2=0.99999999 --lr=1e-9 --no-rescale-lr \
+    --steps=9 --batch=20 --patience=2 -o wide
+  cut -d, -f7 wide/log.csv
+  [ "${lines[1]}" = "ivon-train: warning: step 3: the leave-one-out loss is not finite: the posterior is far too wide for it to mean anything" ]
+  [ "${lines[2]}" = "ivon-train: warning: stopped after step 6, 2 evaluations behind: no loo_loss was finite: none is the best" ]
+  [ "$(ls wide | tr '\n' ' ')" = "done log.csv posterior-00000003.h5 posterior-00000006.h5 " ] && [ ! -s wide/done ]
 }
 
 @test "patience may be with the test loss, of which all methods have one" {
