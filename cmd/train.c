@@ -335,14 +335,21 @@ static void train_check_find_lr(const struct given *given, struct argp_state *st
         bool given;
         const char *name;
     } others[] = {{command->grid_count, "--grid"},
-                  {given->number[0], numbers[0].name},
+                  {number_given(given, KEY_LR), "--lr"},
                   {options->epochs, "--epochs"},
                   {options->steps, "--steps"},
                   {options->schedule != IVON_SCHEDULE_CONSTANT, "--schedule"},
                   {options->warmup, "--warmup"},
+                  {options->restart_every, "--restarts"},
+                  {number_given(given, KEY_AVERAGE), "--average"},
                   {command->directory, "--output"},
                   {command->test, "--test"},
                   {command->eval_given, "--eval-every"},
+                  {command->watch.loo, "--loo"},
+                  {given->loo_every, "--loo-every"},
+                  {command->watch.loo_rows, "--loo-rows"},
+                  {command->watch.patience, "--patience"},
+                  {given->stop_by, "--stop-by"},
                   {command->save_every != UINT64_MAX, "--save-every"},
                   {command->resume, "--resume"},
                   {command->files.force, "--force"}};
@@ -672,6 +679,17 @@ static error_t train_parse_search(int key, char *argument, struct argp_state *st
     }
 }
 
+/* Settles what waits for all options; of a grid, those of each combination. */
+static void train_settle(struct given *given, struct argp_state *state)
+{
+    train_check_arguments(given, state);
+    if (given->command->grid_count)
+        return;
+    settle_options(given, state);
+    settle_watch(given, state);
+    take_evaluation(given->command);
+}
+
 static error_t train_parse(int key, char *argument, struct argp_state *state)
 {
     struct given *given = state->input;
@@ -686,12 +704,7 @@ static error_t train_parse(int key, char *argument, struct argp_state *state)
         argp_failure(state, EX_USAGE, 0, "'%s': no arguments are taken; see --help", argument);
         return 0;
     case ARGP_KEY_END:
-        train_check_arguments(given, state);
-        if (command->grid_count)
-            return 0;
-        settle_options(given, state);
-        settle_watch(given, state);
-        take_evaluation(command);
+        train_settle(given, state);
         return 0;
     case KEY_ARCH:
         command->architecture = argument;
@@ -763,8 +776,8 @@ void train_command_release(struct train_command *command)
         ivon_examples_close(command->loo_examples);
     ivon_examples_close(command->examples);
     ivon_examples_close(command->test_examples);
-    ivon_examples_close(command->all_examples);
     train_log_close(command->log);
+    ivon_examples_close(command->all_examples);
     train_directory_close(command->written);
     name_filter_release(&command->freeze);
     param_groups_release(&command->groups);

@@ -168,21 +168,21 @@ char **train_grid_words(const struct train_grid *grid, int *count)
 
 /* One combination. */
 
-/* The leave-one-out loss of a checkpoint, as ivon-predict-gen has it. */
+/* The leave-one-out loss of a checkpoint, as ivon-predict-gen has it; by the graph inside, which
+   the options for graphs have made. */
 static int grid_judge_loo(struct train_grid *grid, struct train_command *command,
                           struct grid_row *row, struct ivon_error *error)
 {
     struct progress progress;
-    struct evaluation_options evaluation = command->evaluation;
     struct predict_gen_row numbers;
-    evaluation.model = NULL; /* the checkpoint has its graph, as it was adapted */
-    evaluation.graph = evaluation_defaults().graph;
     struct predict_gen_command judge = {.common = command->common,
                                         .open.open = ivon_open_defaults(),
-                                        .evaluation = evaluation,
+                                        .evaluation = command->evaluation,
                                         .options = ivon_sensitivity_defaults(),
                                         .examples = command->examples,
                                         .warned_of_start = grid->warned_of_start};
+    judge.evaluation.model = NULL;
+    judge.evaluation.graph = graph_options_defaults();
     judge.open.open.no_sandbox = command->no_sandbox;
     judge.options.scores = IVON_SCORE_BIT(IVON_SCORE_LOO_LOSS);
     judge.options.task = command->options.task;
@@ -192,6 +192,7 @@ static int grid_judge_loo(struct train_grid *grid, struct train_command *command
     progress.unit = "examples";
     int code = predict_gen_evaluate(&judge, row->checkpoint, &numbers, NULL, error);
     progress_end(&progress);
+    graph_options_release(&judge.evaluation.graph);
     if (code)
         return code;
     if (!command->common.quiet)
@@ -203,6 +204,7 @@ static int grid_judge_loo(struct train_grid *grid, struct train_command *command
     return 0;
 }
 
+/* The loss of the trainer's means on the data that it is tested on. */
 static int grid_judge_test(struct train_command *command, struct grid_row *row,
                            struct ivon_error *error)
 {
@@ -216,17 +218,44 @@ static int grid_judge_test(struct train_command *command, struct grid_row *row,
     return code;
 }
 
-static int grid_judge(struct train_grid *grid, struct train_command *command, struct grid_row *row,
-                      struct ivon_error *error)
+/* The same of a checkpoint: that of a command whose training is over. */
+static int grid_judge_best(const struct combination *combination, struct grid_row *row,
+                           struct ivon_error *error)
 {
-    int code = replay_find(&row->checkpoint, command->directory, error);
-    if (code)
-        return code;
-    if (grid->judge != TRAIN_JUDGE_LOO)
+    struct train_command command;
+    struct ivon_source *best = NULL;
+    train_command_parse(&command, combination->count, combination->words, ARGP_NO_HELP);
+    struct ivon_open_options open = {.size = sizeof open, .no_sandbox = command.no_sandbox};
+    int code = ivon_checkpoint_open(&best, row->checkpoint, &open, error);
+    if (!code)
+        code = train_class_weights_take(&command, error);
+    if (!code)
+        code = train_open(&command, best, error);
+    if (!code)
+        code = grid_judge_test(&command, row, error);
+    ivon_source_close(best);
+    train_command_release(&command);
+    return code;
+}
+
+/* By the last checkpoint, or, where patience has kept a better one, by that. */
+static int grid_judge(struct train_grid *grid, const struct combination *combination,
+                      struct train_command *command, struct grid_row *row, struct ivon_error *error)
+{
+    bool best = command->watch.patience && command->stop.best_step;
+    int code = 0;
+    if (best)
+        row->checkpoint = xasprintf("%s/best.h5", command->directory);
+    else
+        code = replay_find(&row->checkpoint, command->directory, error);
+    if (!code && grid->judge != TRAIN_JUDGE_LOO && !best)
         return grid_judge_test(command, row, error);
     ivon_trainer_free(command->trainer); /* two networks need not be there at once */
     command->trainer = NULL;
-    return grid_judge_loo(grid, command, row, error);
+    if (!code)
+        code = grid->judge == TRAIN_JUDGE_LOO ? grid_judge_loo(grid, command, row, error)
+                                              : grid_judge_best(combination, row, error);
+    return code;
 }
 
 /* Says what became of it. */
@@ -267,7 +296,7 @@ static int grid_train(struct train_grid *grid, size_t index, struct grid_row *ro
     row->diverged = code && command.diverged;
     progress_wait(false);
     if (!code)
-        code = grid_judge(grid, &command, row, error);
+        code = grid_judge(grid, &combination, &command, row, error);
     else if (row->diverged)
         code = 0;
     else if (code == IVON_ERROR_CANCELLED)

@@ -425,7 +425,7 @@ static int run_steps(struct train_command *command, struct progress *progress,
     if (!code)
         code = train_done(command->written, error);
     bool whole = state.step == state.steps;
-    if (!code && !command->common.quiet && state.step > first)
+    if (!code && !command->common.quiet && !command->label && state.step > first)
         train_note_end(command, whole ? trend.sum / (double)trend.window : (double)NAN);
     return code;
 }

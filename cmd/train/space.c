@@ -16,10 +16,10 @@ static const char left_out[] = "default";
 
 /* Options that say nothing of the training, and those that say of which data, or in which unit,
    losses are. */
-static const char *const beside[] = {"output",  "force",  "resume",  "save-every",    "eval-every",
-                                     "memory",  "quiet",  "threads", "no-provenance", "no-sandbox",
-                                     "verbose", "help",   "usage",   "version",       "grid",
-                                     "judge",   "find-lr"};
+static const char *const beside[] = {"output",  "force",   "resume",  "save-every",    "eval-every",
+                                     "memory",  "quiet",   "threads", "no-provenance", "no-sandbox",
+                                     "verbose", "help",    "usage",   "version",       "grid",
+                                     "judge",   "find-lr", "loo",     "loo-every",     "loo-rows"};
 static const char *const judging[] = {"data",        "test",          "held-out",    "limit",
                                       "targets",     "target-column", "classes",     "tokens",
                                       "text-column", "context",       "stride",      "inputs",

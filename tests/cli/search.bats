@@ -72,6 +72,22 @@ refused() { # STATUS MESSAGE OPTION...
   same "$BATS_FILE_TMPDIR/DIR" "${folder%/*}"
 }
 
+@test "with patience the best checkpoint of each combination is judged" {
+  a=(--arch=mlp:2,8,3 --steps=60 --eval-every=3 --save-every=0 --patience=1 --stop-by=test --held-out=.2)
+  train "${a[@]}" --grid='lr=2,.3' -o grid > table
+  train "${a[@]}" --lr=2 -o plain
+  same plain grid/lr=2
+  for rate in 2 .3; do
+    [ "$(awk -F, -v r=$rate '$2 == r { print $7 " " $3 }' table)" = \
+      "grid/lr=$rate/best.h5 $(cut -d, -f5 grid/lr=$rate/log.csv | tail -n +2 | sort -g | grep -m1 .)" ]
+  done
+  train --arch=mlp:2,8,3 --steps=60 --loo-every=3 --patience=1 --lr=2 --grid='seed=1,2' -o loo > table
+  for seed in 1 2; do
+    awk -F, -v l="$(cut -d, -f7 loo/seed=$seed/log.csv | tail -n +2 | sort -g | grep -m1 .)" -v s=$seed \
+      '$2 == s { n++; d = $3 / l - 1 } END { exit !(n == 1 && d * d < 1e-12) }' table
+  done
+}
+
 @test "a grid that was killed goes on to the same bits" {
   a=(--arch=mlp:2,8,3 --steps=300 --save-every=50 --mc-samples=3 "$(test_set)" --grid='lr=.1,1e30,.2;h0=.1,.2')
   train "${a[@]}" -o whole > table
@@ -240,7 +256,7 @@ PYTHON
   done
   run -0 --separate-stderr ivon-train --arch=mlp:2,8,3 --h0=1e-6 --data="$BATS_FILE_TMPDIR/data.h5:/train" --find-lr=40
   [ "$stderr" = "ivon-train: warning: the loss fell at no rate by more than batches differ: none is suggested; a larger --h0 means less noise" ]
-  for option in --lr=1 --epochs=1 --steps=1 --schedule=cosine --warmup=1 --output=x --test=x --eval-every=1 --save-every=1 --resume --force --grid=lr=1; do
+  for option in --lr=1 --epochs=1 --steps=1 --schedule=cosine --warmup=1 --output=x --test=x --eval-every=1 --save-every=1 --loo --patience=1 --average=.9 --resume --force --grid=lr=1; do
     refused 64 "--find-lr sweeps rates, and writes a table: ${option%%=*} does not go with it" "${a[@]}" --find-lr $option
   done
   refused 64 "--find-lr: '19', expected a number from 20 to 1000000" "${a[@]}" --find-lr=19
