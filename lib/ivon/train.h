@@ -95,8 +95,8 @@ enum ivon_augmentation {
 };
 
 /* Reads "crop4,flip,cutout16": any of these, or reflect in crop's place, in any order, with a comma
-   between them; crop and reflect are followed by 1 to 64, cutout by 1 to 1024. *crop and *cutout are
-   0 where they are not there. */
+   between them; crop and reflect are followed by 1 to 64, cutout by 1 to 1024. *crop and *cutout
+   are 0 where they are not there. */
 IVON_API int ivon_augmentation_parse(unsigned *augmentation, unsigned *crop, unsigned *cutout,
                                      const char *text, struct ivon_error *error);
 

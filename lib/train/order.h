@@ -38,9 +38,9 @@ int augmentation_make(struct augmentation *augmentation, unsigned bits, unsigned
 /*
  * One image of shape channels × height × width from `image` to `out`, which do not overlap. All
  * channels move together. Word 0 of block `example` of the stream (seed, epoch, "/augmentation")
- * gives the cut's row, word 1 its column, of 2 crop + 1 each; word 2 whether it is flipped; the high
- * half of word 3 the row of cutout's pixel, and its low half the column: row r has rows
- * r − ⌊cutout/2⌋ on zeroed, `cutout` of them.
+ * gives the cut's row, word 1 its column, of 2 crop + 1 each; word 2 whether it is flipped; the
+ * high half of word 3 the row r of cutout's pixel, and its low half the column: `cutout` rows from
+ * r − ⌊cutout/2⌋ on have zeros.
  */
 void augmentation_apply(const struct augmentation *augmentation, uint64_t seed, uint64_t epoch,
                         uint64_t example, int64_t channels, int64_t height, int64_t width,

@@ -1,4 +1,4 @@
-/* Where in a network's values the elements of an example stand that Dropout drops. */
+/* Finds the elements of an example in the values of which Dropout drops some. */
 #ifndef NET_PLAN_DROPOUT_H
 #define NET_PLAN_DROPOUT_H
 

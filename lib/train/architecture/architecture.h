@@ -48,8 +48,8 @@ struct architecture {
     size_t tensor_count;
 };
 
-/* With Dropout nodes of that ratio, unless it is 0. Fails (IVON_ERROR_ARGUMENT) if the specification
-   is none of the above; the message lists them. */
+/* With Dropout nodes of that ratio, unless it is 0. Fails (IVON_ERROR_ARGUMENT) if the
+   specification is none of the above; the message lists them. */
 int architecture_new(struct architecture **architecture, const char *specification, double dropout,
                      struct ivon_error *error);
 void architecture_free(struct architecture *architecture);

@@ -1,6 +1,6 @@
 /*
  * Dropout in a training, by address (core/random.h): the word of element e of example n in epoch t,
- * at a step's weight sample s, is half e mod 8, the low half of a word before its high one, of block
+ * at a step's weight sample s, is half e mod 8, low halves of words before high ones, of block
  *     n ⌈size/8⌉ + ⌊e/8⌋
  * of the stream (seed, t, "/dropout/s/NAME"), a name that no tensor has; `size` is the number of an
  * example's elements, and NAME that of the node's output. So a mask depends neither on threads,
