@@ -741,6 +741,12 @@ def with_data(rule):
     return when(lambda call: call.has("data"), rule)
 
 
+def class_weights(call):
+    known = ["balanced"] if call.kind == "text" else ["balanced", "1,2,3", "0,1,0.5"]
+    return when(lambda call: call.likelihood == "categorical",
+                values(*known, wrong=("1,2", "1,x,3", "absent.txt", "0,0,0")))(call)
+
+
 RULES = {
     "calibrate": {
         **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **GRAPH, **BIND, **DRAWS,
@@ -913,9 +919,10 @@ RULES = {
         "epochs": None, "steps": None, "batch": values(1, 3, 7, 50), "accumulate": values(1, 2, 3),
         "schedule": values("constant", "cosine", "linear", edge=0.02), "warmup": values(0, 1, 3, 100),
         "restarts": restarts,
-        "class-weights": rarely(values("balanced", "1,2", "1,2,3", "0,1,1,1", "none.txt", "1,x", edge=0), 0.15),
-        "dropout": rarely(values(0, 0.2, 0.5, "own", 1, edge=0), 0.15),
-        "label-smoothing": rarely(values(0, 0.1, 1, 1.5), 0.15),
+        "class-weights": class_weights,
+        "dropout": when(lambda call: any(a.startswith(("--arch=mlp", "--arch=gpt")) for a in call.arguments),
+                        values(0, 0.2, 0.5, wrong=("own", 1))),
+        "label-smoothing": when(lambda call: call.likelihood == "categorical", values(0, 0.1, 1, wrong=(1.5,))),
         "augment": rarely(values("crop1", "flip", "crop4,flip", "reflect2,cutout3", "cutout2", "x", edge=0)), "output": None,
         "save-every": values(0, 1, 2), "test": unless("held-out", more_data),
         "held-out": rarely(unless("test", values(0.3, "0.5,7", wrong=(1, "0.1,-1"))), 0.3),
