@@ -2,7 +2,7 @@
  * Weight samples from a posterior: θ = m + σ ε, σ² = τ / (λ (h + δ)), with ε by address
  * (core/random.h): a draw is a function of seed, sample, tensor name and element alone, the same
  * for every thread count, file format, layout and tensor order. (Shen et al., ICML 2024, Algorithm
- * 1; Philox: Salmon et al., SC 2011.)
+ * 1; generators: Salmon et al., SC 2011.)
  */
 #ifndef IVON_SAMPLE_H
 #define IVON_SAMPLE_H

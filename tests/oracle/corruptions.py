@@ -1,5 +1,5 @@
 """The corruptions of lib/ivon/corrupt.h, in double precision and by other means: the blur as a dense matrix for each
-axis, the cells of a grid as one of areas, random numbers by numpy's own Philox."""
+axis, the cells of a grid as one of areas, random numbers by normals.py."""
 import numpy as np
 
 from normals import normals, words

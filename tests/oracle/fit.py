@@ -43,8 +43,8 @@ The contract
   draws of labels, signs: word 0 of Philox4x64-10 at key (seed, FNV-1a of "fit"), counter (t S + s,
         n, 0, 0): example n counted in the whole data set, token t (0 without tokens; the output k
         of gaussian and bernoulli), sample s (0 of signs). u = (word >> 11) 2^-53. A class is the
-        first k with p_0 + ... + p_k > u; an event is u < p; gaussian labels are f + s z, z the
-        normal cosine of the word as in lib/core/random.h. A sign is negative where the word's top
+        first k with p_0 + ... + p_k > u; an event is u < p; gaussian labels are f + s z, z normal
+        t S + s of lib/core/random.h with the same seed, name, and n as the sample. A sign is negative where the word's top
         bit is set. In float32 a label may differ where u meets a sum of p: --labels takes the
         labels as they were (n x S x T, or its ravel).
 """
@@ -56,7 +56,7 @@ import h5py
 import numpy as np
 import onnx
 import torch
-from normals import from_halves, words
+from normals import normals, words
 from onnx import numpy_helper
 from torch.nn import functional as F
 
@@ -358,8 +358,7 @@ class Columns:
             return torch.where(reached.any(2), reached.double().argmax(2), f.shape[1] - 1)
         if self.likelihood == "bernoulli":
             return (uniform < f.reshape(-1).sigmoid()).double()
-        halves = np.ascontiguousarray(raw).view("<u4").reshape(-1, 2)
-        normal = from_halves(halves)[::2].reshape(self.samples, places)
+        normal = normals(self.seed, example, "fit", places * self.samples).reshape(places, self.samples).T
         return f.reshape(-1) + self.noise * torch.from_numpy(normal)
 
     def of(self, f, y, example):

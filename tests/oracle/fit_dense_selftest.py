@@ -80,13 +80,13 @@ def check_linear():
     random = np.random.default_rng(3)
     f, root = random.standard_normal(3), random.standard_normal((3, 3))
     c = root @ root.T
-    drawn, variance = dense.output_draws(f, c, 200000)
+    drawn, variance, _ = dense.output_draws(f, c, 200000)
     again = dense.softmax(random.multivariate_normal(f, c, 200000)).mean(0)
     assert np.abs(drawn - again).max() < 6 * np.sqrt(variance.max() * 2 / 200000)
     dense.close("probit, C = 0", dense.probit(f, 0 * c), dense.softmax(f), 1e-12)
     # Of two classes probit approximates a logistic of one normal difference, to some 2 %.
     f, c = np.array([1.0, 0.0]), np.diag([2.0, 0.0])
-    drawn, _ = dense.output_draws(f, c, 200000)
+    drawn, _, _ = dense.output_draws(f, c, 200000)
     print("two classes: probit", dense.probit(f, c), "draws", drawn)
 
 

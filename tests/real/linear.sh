@@ -18,7 +18,7 @@ oracle() { # NETWORK POSTERIOR ARGUMENT...
   /usr/bin/python3 "$here/../oracle/fit_dense.py" linear "$2" "${@:3}" --model="$reference/$1/model.onnx"
 }
 
-# The oracle draws 20,000 times from each example's outputs: a few examples have to do.
+# The oracle draws 100,000 times from each example's outputs: a few examples have to do.
 /usr/bin/python3 - "$IVON_SHARED/data/digits.h5" "$reference/uci-energy/refs.h5" "$work" <<'PYTHON'
 import sys, h5py
 digits, energy, work = sys.argv[1:]

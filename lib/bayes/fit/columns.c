@@ -60,19 +60,18 @@ static int64_t draw_class(const float *p, size_t k, double u)
     return (int64_t)label;
 }
 
-/* Draws target i of a row from what the network predicts: counter (t width + i) S + s of the
-   example's words. An event is u < p; of regression by a normal number. */
+/* Draws target i of a row from what the network predicts: block (t width + i) S + s of the
+   example's words; of regression, normal number (t width + i) S + s. An event is u < p. */
 static double draw_target(const struct ivon_fit *fit, const float *f, const float *p, uint64_t row,
                           size_t i, size_t draw)
 {
-    enum { NORMALS = 8 /* of one counter */ };
     const struct likelihood_kind *kind = likelihood_kind_of(fit->outputs.likelihood);
     size_t width = ivon_likelihood_targets(fit->outputs.likelihood, fit->outputs.k);
     uint64_t words[4], at = (row % fit->outputs.tokens * width + i) * fit->options.draws + draw;
     const struct random_stream stream = row_stream(fit, row);
     float normal;
     if (kind->traits.regression) {
-        random_normal(&stream, NORMALS * at, 1, &normal);
+        random_normal(&stream, at, 1, &normal);
         return kind->draw(&fit->likelihood, f, i, (double)normal);
     }
     random_words(&stream, at, 1, words);

@@ -18,12 +18,15 @@ struct pass {
     uint64_t next_sample; /* the address of the noise to draw */
 };
 
-static void draw_piece(const struct pass *pass, const struct optimizer_array *tensor, size_t first,
-                       size_t count)
+static struct random_stream stream_of(const struct pass *pass, const struct optimizer_array *tensor)
 {
-    struct random_stream stream = random_stream_of(pass->optimizer->options.seed, pass->next_sample,
-                                                   tensor->name);
-    random_normal(&stream, first, count, tensor->sample + first);
+    return random_stream_of(pass->optimizer->options.seed, pass->next_sample, tensor->name);
+}
+
+static void draw_piece(const struct random_stream *stream, const struct optimizer_array *tensor,
+                       size_t first, size_t count)
+{
+    random_normal(stream, first, count, tensor->sample + first);
     if (tensor->rho) {
         update_backprop_perturb(tensor->sample + first, tensor->mean + first, tensor->rho + first,
                                 count);
@@ -66,6 +69,7 @@ static void step_ivon(const struct pass *pass, const struct optimizer_array *ten
     bool sums = pass->optimizer->options.samples > 1, prior = tensor->prior_mean != NULL;
     bool pull = tensor->prior_pull != NULL;
     const float *gradient = pass->gradients[block->tensor];
+    const struct random_stream stream = stream_of(pass, tensor);
     for (size_t done = 0; done < block->count; done += PIECE) {
         size_t at = block->first + done;
         size_t count = block->count - done < PIECE ? block->count - done : PIECE;
@@ -81,7 +85,7 @@ static void step_ivon(const struct pass *pass, const struct optimizer_array *ten
                                      .prior_pull = pull ? tensor->prior_pull + at : NULL};
         update_ivon(&arrays, &factors, count, &block->counts);
         if (pass->draw)
-            draw_piece(pass, tensor, at, count);
+            draw_piece(&stream, tensor, at, count);
     }
 }
 
@@ -92,6 +96,7 @@ static void step_backprop(const struct pass *pass, const struct optimizer_array 
     const struct optimizer_group *group = tensor->group;
     uint64_t steps = pass->optimizer->steps + 1;
     bool sums = pass->optimizer->options.samples > 1;
+    const struct random_stream stream = stream_of(pass, tensor);
     struct update_backprop_factors factors = {
         .gradient = pass->gradient_factor,
         .average = (float)(1.0 / pass->optimizer->options.samples),
@@ -115,7 +120,7 @@ static void step_backprop(const struct pass *pass, const struct optimizer_array 
             .product_sum = sums ? tensor->product_sum + at : NULL};
         update_backprop(&arrays, &factors, count, &block->counts);
         if (pass->draw)
-            draw_piece(pass, tensor, at, count);
+            draw_piece(&stream, tensor, at, count);
     }
 }
 
@@ -126,6 +131,7 @@ static void accumulate_sample(const struct pass *pass, const struct optimizer_ar
     const struct optimizer *optimizer = pass->optimizer;
     bool squared = optimizer->options.method == OPTIMIZER_IVON &&
                    optimizer->options.estimator == OPTIMIZER_SQUARED;
+    const struct random_stream stream = stream_of(pass, tensor);
     for (size_t done = 0; done < block->count; done += PIECE) {
         size_t at = block->first + done;
         size_t count = block->count - done < PIECE ? block->count - done : PIECE;
@@ -133,7 +139,7 @@ static void accumulate_sample(const struct pass *pass, const struct optimizer_ar
                                pass->gradients[block->tensor] + at, tensor->sample + at,
                                tensor->mean + at, pass->gradient_factor, squared,
                                optimizer->sample == 0, count);
-        draw_piece(pass, tensor, at, count);
+        draw_piece(&stream, tensor, at, count);
     }
 }
 
@@ -201,10 +207,12 @@ static int optimizer_step_draw_block(void *context, size_t i, int thread, struct
 {
     const struct pass *pass = context;
     const struct optimizer_block *block = &pass->optimizer->blocks[i];
+    const struct optimizer_array *tensor = &pass->optimizer->tensors[block->tensor];
+    const struct random_stream stream = stream_of(pass, tensor);
     (void)thread;
     (void)error;
     for (size_t done = 0; done < block->count; done += PIECE)
-        draw_piece(pass, &pass->optimizer->tensors[block->tensor], block->first + done,
+        draw_piece(&stream, tensor, block->first + done,
                    block->count - done < PIECE ? block->count - done : PIECE);
     return 0;
 }
