@@ -21,8 +21,8 @@ static void completion_print_options(const struct command *command, option_print
             print(command, option);
 }
 
-/* Where an option's argument does not list them: its values, one after the other from 0, and null at
-   the end. */
+/* The values of an option whose argument does not list them, one after the other from 0, and null
+   at the end. */
 struct value_names {
     const char *option;
     const char *(*name)(size_t i);
@@ -120,7 +120,7 @@ static bool is_choice(const struct argp_option *option)
            ((option->arg[0] >= 'a' && option->arg[0] <= 'z') || (list[1] >= 'a' && list[1] <= 'z'));
 }
 
-/* What a command takes first, where that is one of a few: "ranking|images FILE..."; else null. */
+/* The arguments of a command whose first is one of a few, "ranking|images FILE..."; else null. */
 static const char *first_argument(const struct command *command)
 {
     const char *list = command->argp->args_doc;
@@ -145,6 +145,24 @@ static void bash_choice(const struct command *command, const struct argp_option 
     printf("    %s:--%s) words='", command->name, option->name);
     print_values(option);
     puts("' ;;");
+}
+
+/* The values of options, and of what commands take first. */
+static void print_bash_values(void)
+{
+    puts("  case $command:$option in");
+    for (const struct command *command = commands; command->name; command++)
+        completion_print_options(command, bash_choice);
+    puts("  esac\n"
+         "  case $command:$COMP_CWORD in");
+    for (const struct command *command = commands; command->name; command++) {
+        if (!first_argument(command))
+            continue;
+        printf("    %s:$at) words='", command->name);
+        print_alternatives(first_argument(command));
+        puts("' ;;");
+    }
+    puts("  esac");
 }
 
 static void print_bash(void)
@@ -175,21 +193,9 @@ static void print_bash(void)
          "  # '--option=val' arrives as '--option' '=' 'val'\n"
          "  if [[ $current == = ]]; then current=; option=${COMP_WORDS[COMP_CWORD-1]}\n"
          "  elif [[ ${COMP_WORDS[COMP_CWORD-1]} == = ]]; then option=${COMP_WORDS[COMP_CWORD-2]}\n"
-         "  fi\n"
-         "  case $command:$option in");
-    for (const struct command *command = commands; command->name; command++)
-        completion_print_options(command, bash_choice);
-    puts("  esac\n"
-         "  case $command:$COMP_CWORD in");
-    for (const struct command *command = commands; command->name; command++) {
-        if (!first_argument(command))
-            continue;
-        printf("    %s:$at) words='", command->name);
-        print_alternatives(first_argument(command));
-        puts("' ;;");
-    }
-    puts("  esac\n"
-         "  if [[ -n $words && $current != -* ]]; then\n"
+         "  fi");
+    print_bash_values();
+    puts("  if [[ -n $words && $current != -* ]]; then\n"
          "    COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n"
          "    ((${#COMPREPLY[@]})) && return\n"
          "  fi\n"

@@ -725,11 +725,7 @@ static error_t train_parse(int key, char *argument, struct argp_state *state)
         command->augment = argument;
         return 0;
     case KEY_CLASS_WEIGHTS:
-        if (!train_class_weights_parse(command, argument))
-            argp_failure(state, EX_USAGE, 0,
-                         "--class-weights: '%s', expected balanced, numbers that are not negative, "
-                         "such as 1,2.5,1, or a file of them",
-                         argument);
+        train_class_weights_parse(command, argument, state);
         return 0;
     case KEY_TEST:
         command->test = argument;

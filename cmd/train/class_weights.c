@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sysexits.h>
 
 #include "cmd/shared/memory.h"
 #include "cmd/shared/name_list.h"
@@ -36,7 +37,8 @@ static int class_weights_read_file(struct train_command *command, struct ivon_er
     return code;
 }
 
-bool train_class_weights_parse(struct train_command *command, const char *text)
+void train_class_weights_parse(struct train_command *command, const char *text,
+                               struct argp_state *state)
 {
     struct ivon_train_options *options = &command->options;
     double first, *weights = xcalloc(strlen(text) + 1, sizeof *weights);
@@ -49,17 +51,18 @@ bool train_class_weights_parse(struct train_command *command, const char *text)
     options->balanced_classes = strcmp(text, "balanced") == 0;
     first = strtod(text, &end);
     if (end == text || (*end && *end != ',') || isnan(first))
-        return true; /* a word or a file */
-    for (const char *at = text; at; at++) {
+        return; /* a word or a file */
+    const char *at = text;
+    do {
         at = class_weight_read(at, ',', &weights[count++]);
         if (!at)
-            return false;
-        if (!*at)
-            break;
-    }
+            argp_failure(state, EX_USAGE, 0,
+                         "--class-weights: '%s', expected balanced, numbers that are not negative, "
+                         "such as 1,2.5,1, or a file of them",
+                         text);
+    } while (*at++ == ',');
     options->class_weights = weights;
     options->class_weight_count = count;
-    return true;
 }
 
 int train_class_weights_take(struct train_command *command, struct ivon_error *error)

@@ -124,10 +124,11 @@ int train(struct train_command *command, struct ivon_error *error);
    the object. */
 int train_recorded(struct train_command *command, json_t *provenance, struct ivon_error *error);
 
-/* Takes --class-weights; false where it is a list that has something else than weights. Then reads
-   the file that it names, if it does. The weights as the provenance has them; null: there are
-   none. */
-bool train_class_weights_parse(struct train_command *command, const char *text);
+/* Takes --class-weights, or ends the program where it is a list that has something else than
+   weights. Then reads the file that it names, if it does. The weights as the provenance has them;
+   null: there are none. */
+void train_class_weights_parse(struct train_command *command, const char *text,
+                               struct argp_state *state);
 int train_class_weights_take(struct train_command *command, struct ivon_error *error);
 json_t *train_class_weights_json(const struct ivon_train_options *options);
 

@@ -2,8 +2,8 @@
  * The inside of a trainer: set up by trainer.c, with what it begins with from trainer/start.c, the
  * data from trainer/data.c and their loss from trainer/objective.c, a posterior as the prior from
  * trainer/prior.c, the groups of its parameters from trainer/groups.c, the bases of its matrices
- * from trainer/bases.c, low-rank factors from trainer/lora.c; gradients by trainer/lanes.c, with the
- * masks of trainer/dropout.c, steps by trainer/step.c, an average of their means by
+ * from trainer/bases.c, low-rank factors from trainer/lora.c; gradients by trainer/lanes.c, with
+ * the masks of trainer/dropout.c, steps by trainer/step.c, an average of their means by
  * trainer/average.c, the state, which trainer/state.c lists, as a checkpoint by trainer/source.c
  * and, of smaller means, trainer/rounded.c, and back by trainer/resume.c, losses on other data by
  * trainer/test.c.
