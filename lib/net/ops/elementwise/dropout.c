@@ -168,15 +168,31 @@ static void dropout_tangent_of_floats(const struct net_call *call,
 }
 
 #define DROPOUT                                                                                    \
-    .name = "Dropout", .inputs_min = 1, .outputs_max = 2, .flags = NET_ALIAS | NET_DROPOUT,        \
+    .inputs_min = 1, .outputs_max = 2, .flags = NET_ALIAS | NET_DROPOUT,                           \
     .forward = dropout_forward, .backward = dropout_backward
 
 const struct net_operator net_dropout_operators[] = {
-    {DROPOUT, .since = 1, .inputs_max = 1, .attributes = {{"ratio", NET_FLT}},
-     .infer = dropout_float_infer, .tangent = dropout_tangent_of_floats},
-    {DROPOUT, .since = 10, .inputs_max = 1, .attributes = {{"ratio", NET_FLT}},
-     .infer = dropout_boolean_infer, .tangent = dropout_tangent},
-    {DROPOUT, .since = 12, .inputs_max = 3, .settings = 1U << 1, .attributes = {{"seed", NET_INT}},
-     .infer = dropout_infer, .tangent = dropout_tangent},
+    {.name = "Dropout",
+     .since = 1,
+     .inputs_max = 1,
+     .attributes = {{"ratio", NET_FLT}},
+     .infer = dropout_float_infer,
+     .tangent = dropout_tangent_of_floats,
+     DROPOUT},
+    {.name = "Dropout",
+     .since = 10,
+     .inputs_max = 1,
+     .attributes = {{"ratio", NET_FLT}},
+     .infer = dropout_boolean_infer,
+     .tangent = dropout_tangent,
+     DROPOUT},
+    {.name = "Dropout",
+     .since = 12,
+     .inputs_max = 3,
+     .settings = 1U << 1,
+     .attributes = {{"seed", NET_INT}},
+     .infer = dropout_infer,
+     .tangent = dropout_tangent,
+     DROPOUT},
     {0},
 };
