@@ -45,10 +45,11 @@ void train_lora_warn_unused(const struct train_lora *lora)
             report_warning("--lora: '%s' is the first to match no tensor", lora->rules[i].text);
 }
 
-json_t *train_lora_json(const struct train_lora *lora)
+json_t *train_lora_json(const struct ivon_train_options *options)
 {
-    json_t *list = json_array();
-    for (size_t i = 0; i < lora->count; i++)
+    const struct train_lora *lora = options->lora_context;
+    json_t *list = lora ? json_array() : json_null();
+    for (size_t i = 0; lora && i < lora->count; i++)
         json_array_append_new(list, report_json_text(lora->rules[i].text));
     return list;
 }

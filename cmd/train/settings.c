@@ -55,15 +55,13 @@ static json_t *method_settings(const struct ivon_train_options *options, const c
     json_object_set_new(settings, "dropout",
                         isnan(options->dropout) ? json_string("own")
                                                 : report_json_number(options->dropout));
+    json_object_set_new(settings, "lora", train_lora_json(options));
+    json_object_set_new(settings, "lora-alpha", finite_json(options->lora_alpha));
     json_object_set_new(settings, "label-smoothing", report_json_number(options->label_smoothing));
     if (options->method != IVON_METHOD_SGD)
         json_object_set_new(settings, "beta2", report_json_number(options->beta2));
     if (!traits->posterior) /* else it is in the checkpoint, and checked */
         json_object_set_new(settings, "weight-decay", report_json_number(options->weight_decay));
-    if (options->lora_rank) {
-        json_object_set_new(settings, "lora", train_lora_json(options->lora_context));
-        json_object_set_new(settings, "lora-alpha", report_json_number(options->lora_alpha));
-    }
     if (traits->bases) {
         json_object_set_new(settings, "beta3", report_json_number(options->basis_beta));
         json_object_set_new(settings, "basis-every",

@@ -159,7 +159,9 @@ void train_lora_add(struct train_lora *lora, struct argp_state *state, const cha
 /* The rank of a weight of that name, 0 for none: the context is a struct train_lora. */
 int64_t train_lora_rank(void *context, const char *name);
 void train_lora_warn_unused(const struct train_lora *lora);
-json_t *train_lora_json(const struct train_lora *lora);
+
+/* The arguments of --lora, for provenance; null: none. */
+json_t *train_lora_json(const struct ivon_train_options *options);
 void train_lora_release(struct train_lora *lora);
 
 /* Writes the factors that were trained into the training's directory, as an adapter of PEFT. */

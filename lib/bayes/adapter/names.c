@@ -1,5 +1,7 @@
+#define _GNU_SOURCE
 #include "bayes/adapter/names.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -100,12 +102,7 @@ enum adapter_role adapter_name_read(const char *name, char **module, const char 
 
 char *adapter_name_make(const char *name, size_t module, const char *ending)
 {
-    size_t front = strlen(adapter_prefix), back = strlen(ending);
-    char *joined = malloc(front + module + back + 1);
-    if (!joined)
-        return NULL;
-    memcpy(joined, adapter_prefix, front);
-    memcpy(joined + front, name, module);
-    memcpy(joined + front + module, ending, back + 1);
-    return joined;
+    char *joined;
+    int length = asprintf(&joined, "%s%.*s%s", adapter_prefix, (int)module, name, ending);
+    return length < 0 ? NULL : joined;
 }

@@ -5,6 +5,7 @@
  * and A and B are all that is trained. A begins as PEFT has it, uniform within ±1/√inputs, and B
  * with zeros, so that the network begins as it was.
  */
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,19 @@
 #include "core/stream.h"
 #include "net/graph/bind.h"
 #include "train/trainer/private.h"
+
+int lora_check_options(const struct ivon_train_options *options, struct ivon_error *error)
+{
+    if (options->lora_rank && options->selected)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "a training of low-rank factors selects no other parameters");
+    if (options->lora_rank && !isnan(options->lora_alpha) &&
+        !(options->lora_alpha > 0 && options->lora_alpha <= FLT_MAX))
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "the factors' alpha is %g, expected a positive number",
+                              options->lora_alpha);
+    return 0;
+}
 
 /* Factors that are being placed. */
 struct lora_placing {

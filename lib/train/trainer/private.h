@@ -182,6 +182,8 @@ int groups_make(const struct ivon_trainer *trainer, enum optimizer_method method
                 struct optimizer_group **groups, struct optimizer_tensor *tensors,
                 struct ivon_error *error);
 
+int lora_check_options(const struct ivon_train_options *options, struct ivon_error *error);
+
 /* Puts low-rank factors beside the chosen weights of a network that is bound, unless it has them
    already, and makes constants of all other parameters. */
 int lora_apply(struct ivon_trainer *trainer, const struct ivon_train_start *from,

@@ -1,4 +1,3 @@
-#include <float.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <math.h>
@@ -150,15 +149,9 @@ static int trainer_check_options(const struct ivon_train_options *options, struc
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%" PRIu64 " steps between new bases, expected from 1 to %u",
                               options->basis_every, UINT_MAX);
-    if (options->lora_rank && options->selected)
-        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                              "a training of low-rank factors selects no other parameters");
-    if (options->lora_rank && !isnan(options->lora_alpha) &&
-        !(options->lora_alpha > 0 && options->lora_alpha <= FLT_MAX))
-        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                              "the factors' alpha is %g, expected a positive number",
-                              options->lora_alpha);
     int code = objective_check_options(options, error);
+    if (!code)
+        code = lora_check_options(options, error);
     return code ? code : dropout_check_options(options, error);
 }
 
