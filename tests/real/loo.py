@@ -121,9 +121,10 @@ def quick():
     line = f"| {title} | {cells(loo, test, lost)}"
     print(line)
     assert abs(loo / test - 1) < 0.05 and lost < 0.02
+    # The two losses are shown, to what other kernels of BLAS change in a training.
     results = pathlib.Path(__file__).parents[2] / "man/results.md"
-    subprocess.run([sys.executable, results.parents[1] / "tests/oracle/shown.py", results, "0.002", "0.3"],
-                   input=line, text=True, check=True)
+    subprocess.run([sys.executable, results.parents[1] / "tests/oracle/shown.py", results, "0", "0.03"],
+                   input=line.partition(":")[0] + ":", text=True, check=True)
 
 
 if __name__ == "__main__":
