@@ -62,25 +62,6 @@ IVON_DISPATCH static unsigned update_hessian(float *restrict to, const float *re
     return uncertain;
 }
 
-/* The same for Price's estimate of one sample; h is that of the data. */
-IVON_DISPATCH static unsigned update_hessian_price(float *restrict to,
-                                                   const float *restrict hessian,
-                                                   const float *restrict gradient,
-                                                   const float *restrict sample,
-                                                   const float *restrict mean, float factor,
-                                                   struct decay decay, float gain, size_t count)
-{
-    unsigned uncertain = 0;
-    for (size_t i = 0; i < count; i++) {
-        float precision = decayed(hessian[i], decay);
-        float estimate = factor * gradient[i] * (sample[i] - mean[i]) * precision;
-        float growth = relative_growth(gain * (estimate - hessian[i]), precision);
-        to[i] = hessian[i] + precision * growth;
-        uncertain += (unsigned)!half_is_certain(decayed(to[i], decay), precision);
-    }
-    return uncertain;
-}
-
 /* The next float above a finite one. */
 static inline float next_above(float x)
 {
@@ -149,7 +130,39 @@ IVON_DISPATCH static unsigned update_state(float *restrict mean, float *restrict
     return unchanged;
 }
 
-/* The arrays of a tile; in the common case only `new_hessian` is used. */
+/*
+ * Rows 1 to 4 in one pass, of the common case: Price's estimate, one sample, weight decay to zero.
+ * Elements whose new Hessian half_is_certain refuses, or whose new state is not finite, are as they
+ * were, and done[i] is 0. Returns how many.
+ */
+IVON_DISPATCH static unsigned update_price(float *restrict mean, float *restrict hessian,
+                                           float *restrict momentum, const float *restrict gradient,
+                                           const float *restrict sample, struct decay decay,
+                                           const struct update_ivon_factors *restrict given,
+                                           uint32_t *restrict done, size_t count)
+{
+    const struct update_ivon_factors factors = *given;
+    const float factor = factors.gradient * factors.ess;
+    unsigned undone = 0;
+    for (size_t i = 0; i < count; i++) {
+        float m = mean[i], h = hessian[i], precision = decayed(h, decay);
+        float estimate = factor * gradient[i] * (sample[i] - m) * precision;
+        float growth = relative_growth(factors.gain2 * (estimate - h), precision);
+        float new_hessian = h + precision * growth, new_precision = decayed(new_hessian, decay);
+        struct new_state to = next_state(m, momentum[i], factors.gradient * gradient[i],
+                                         new_precision, decay.high * m, &factors);
+        int fine = update_is_finite(to.mean) & update_is_finite(to.momentum) &
+                   update_is_finite(new_hessian) & half_is_certain(new_precision, precision);
+        undone += (unsigned)!fine;
+        done[i] = (uint32_t)fine;
+        mean[i] = fine ? to.mean : m;
+        hessian[i] = fine ? new_hessian : h;
+        momentum[i] = fine ? to.momentum : momentum[i];
+    }
+    return undone;
+}
+
+/* The arrays of a tile. */
 struct tile {
     float new_hessian[TILE];
     float gradient[TILE];     /* ĝ, averaged over the step's samples */
@@ -167,8 +180,15 @@ IVON_DISPATCH static void estimate(struct tile *restrict tile,
     const float *restrict gradient = arrays->gradient, *restrict mean = arrays->mean;
     const float *restrict sample = arrays->sample, *restrict hessian = arrays->hessian;
     float factor = factors->gradient, share = factors->average, scale = factors->ess * share;
+    float of_price = factor * factors->ess;
+    bool price = !factors->squared && !arrays->gradient_sum; /* as update_price has it */
     for (size_t i = 0; i < count; i++)
         tile->gradient[i] = factor * gradient[i];
+    for (size_t i = 0; price && i < count; i++)
+        tile->estimate[i] = of_price * gradient[i] * (sample[i] - mean[i]) *
+                            decayed(hessian[i], decay);
+    if (price)
+        return;
     for (size_t i = 0; factors->squared && i < count; i++)
         tile->estimate[i] = tile->gradient[i] * tile->gradient[i];
     for (size_t i = 0; !factors->squared && i < count; i++)
@@ -213,20 +233,12 @@ static void update_tile(const struct update_ivon *arrays, const struct update_iv
     struct tile tile;
     struct decay decay = split_decay(factors->weight_decay);
     bool prior = arrays->prior_mean != NULL;
-    bool common = !prior && !factors->squared && !arrays->gradient_sum;
-    const float *gradient = common ? arrays->gradient : tile.gradient;
-    float factor = common ? factors->gradient : 1;
     unsigned uncertain = 0, unchanged;
-    if (!common)
-        estimate(&tile, arrays, factors, decay, count);
+    estimate(&tile, arrays, factors, decay, count);
     if (prior)
         apply_prior(&tile, arrays, factors->weight_decay, count);
     if (factors->keep)
         memcpy(tile.new_hessian, arrays->hessian, count * sizeof *tile.new_hessian);
-    else if (common)
-        uncertain = update_hessian_price(tile.new_hessian, arrays->hessian, gradient,
-                                         arrays->sample, arrays->mean, factor * factors->ess, decay,
-                                         factors->gain2, count);
     else
         uncertain = update_hessian(tile.new_hessian, arrays->hessian, tile.estimate,
                                    prior ? tile.data_hessian : arrays->hessian, decay,
@@ -234,13 +246,45 @@ static void update_tile(const struct update_ivon *arrays, const struct update_iv
     if (uncertain)
         enforce_half(tile.new_hessian, arrays->hessian, factors->weight_decay, decay, count);
     unchanged = update_state(arrays->mean, arrays->hessian, arrays->momentum, tile.new_hessian,
-                             gradient, factor, prior ? tile.pull : NULL, decay, factors, count);
-    count_unchanged(counts, unchanged, gradient, factor, count);
+                             tile.gradient, 1, prior ? tile.pull : NULL, decay, factors, count);
+    count_unchanged(counts, unchanged, tile.gradient, 1, count);
+}
+
+/* The common case; elements that it leaves go the way of all other cases, together. */
+static void update_common_tile(const struct update_ivon *arrays,
+                               const struct update_ivon_factors *factors, size_t count,
+                               struct update_counts *counts)
+{
+    float mean[TILE], hessian[TILE], momentum[TILE], gradient[TILE], sample[TILE];
+    const struct update_ivon rest = {mean, hessian, momentum, .gradient = gradient,
+                                     .sample = sample};
+    uint32_t done[TILE];
+    size_t left = 0;
+    if (!update_price(arrays->mean, arrays->hessian, arrays->momentum, arrays->gradient,
+                      arrays->sample, split_decay(factors->weight_decay), factors, done, count))
+        return;
+    for (size_t i = 0; i < count; i++)
+        if (!done[i]) {
+            mean[left] = arrays->mean[i];
+            hessian[left] = arrays->hessian[i];
+            momentum[left] = arrays->momentum[i];
+            gradient[left] = arrays->gradient[i];
+            sample[left++] = arrays->sample[i];
+        }
+    update_tile(&rest, factors, left, counts);
+    for (size_t i = 0, from = 0; i < count; i++)
+        if (!done[i]) {
+            arrays->mean[i] = mean[from];
+            arrays->hessian[i] = hessian[from];
+            arrays->momentum[i] = momentum[from++];
+        }
 }
 
 void update_ivon(const struct update_ivon *arrays, const struct update_ivon_factors *factors,
                  size_t count, struct update_counts *counts)
 {
+    bool common = !arrays->prior_mean && !factors->squared && !factors->keep &&
+                  !arrays->gradient_sum;
     for (size_t at = 0; at < count; at += TILE) {
         bool sums = arrays->gradient_sum != NULL, prior = arrays->prior_mean != NULL;
         bool pull = arrays->prior_pull != NULL;
@@ -254,7 +298,11 @@ void update_ivon(const struct update_ivon *arrays, const struct update_ivon_fact
                                    .prior_mean = prior ? arrays->prior_mean + at : NULL,
                                    .prior_decay = prior ? arrays->prior_decay + at : NULL,
                                    .prior_pull = pull ? arrays->prior_pull + at : NULL};
-        update_tile(&tile, factors, count - at < TILE ? count - at : TILE, counts);
+        size_t length = count - at < TILE ? count - at : TILE;
+        if (common)
+            update_common_tile(&tile, factors, length, counts);
+        else
+            update_tile(&tile, factors, length, counts);
     }
 }
 
