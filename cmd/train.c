@@ -30,6 +30,7 @@ enum {
     KEY_MAX_FACTOR,
     KEY_PARAM_GROUP,
     KEY_WEIGHT_DECAY,
+    KEY_ANTITHETIC,
     KEY_MC_SAMPLES,
     KEY_CLIP_RADIUS,
     KEY_HESSIAN,
@@ -103,6 +104,7 @@ static const struct argp_option option_table[] = {
     {"weight-decay", KEY_WEIGHT_DECAY, "X", 0, "Default 0.0001; adamw, soap 0.01; sgd 0", 2},
     {"param-group", KEY_PARAM_GROUP, "GLOB:lr=X,weight-decay=X,ess=X,h0=X", 0,
      "Other settings for parameters of such names (repeatable; the first that matches counts)", 2},
+    {"antithetic", KEY_ANTITHETIC, NULL, 0, "IVON, EVON, BBB: draw weights in opposite pairs", 2},
     {"mc-samples", KEY_MC_SAMPLES, "N", 0, "IVON, EVON, BBB: weight samples of a step (default 1)",
      2},
     {"clip-radius", KEY_CLIP_RADIUS, "X", 0,
@@ -244,6 +246,7 @@ static const char *find_foreign_option(const struct given *given)
     } others[] = {{given->hessian, "--hessian", WITH_HESSIAN},
                   {given->hess_every, "--hess-every", WITH_HESSIAN},
                   {given->samples, "--mc-samples", WITH_POSTERIOR},
+                  {given->command->options.antithetic, "--antithetic", WITH_POSTERIOR},
                   {given->rescale, "--rescale-lr", WITH_HESSIAN},
                   {given->command->posterior_prior, "--prior", IVON},
                   {given->command->watch.loo, "--loo", WITH_POSTERIOR},
@@ -499,6 +502,9 @@ static error_t train_parse_number(int key, char *argument, struct argp_state *st
     case KEY_HESS_EVERY:
         options->hessian_every = option_whole(state, "--hess-every", argument, 1, INT64_MAX);
         given->hess_every = true;
+        return 0;
+    case KEY_ANTITHETIC:
+        options->antithetic = true;
         return 0;
     case KEY_BASIS_EVERY:
         options->basis_every = option_whole(state, "--basis-every", argument, 1, UINT32_MAX);

@@ -72,6 +72,7 @@ static json_t *method_settings(const struct ivon_train_options *options, const c
         return settings;
     json_object_set_new(settings, "h0", report_json_number(options->hessian_init));
     json_object_set_new(settings, "mc-samples", json_integer((json_int_t)options->samples));
+    json_object_set_new(settings, "antithetic", json_string(flag(options->antithetic)));
     if (options->method == IVON_METHOD_BBB)
         return settings;
     json_object_set_new(settings, "clip-radius", finite_json(options->clip_radius));

@@ -212,6 +212,10 @@ struct ivon_train_options {
     /* IVON_F32, IVON_BF16 or IVON_F16: the type of the means in checkpoints. Training, tests and
        resuming are by floats. */
     enum ivon_dtype mean_dtype;
+
+    /* IVON, EVON, Bayes by Backprop: every second sample of the training, counted through its
+       steps, takes the noise of the one before it, negated. */
+    bool antithetic;
 };
 
 /* The defaults of a method: those of the papers and, of AdamW and SGD, PyTorch's; 1 epoch of

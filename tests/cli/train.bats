@@ -89,16 +89,23 @@ same() { for file in "$1"/*; do cmp "$file" "$2/${file##*/}" || return 1; done; 
   same whole anew
 }
 
+@test "opposite pairs of steps go on from between the two" {
+  mlp --steps=45 --save-every=15 --antithetic -o whole -j1
+  cp -r whole again && rm again/done again/posterior-000000[34]*.h5
+  mlp --steps=45 --save-every=15 --antithetic -o again -j3 --resume
+  same whole again
+}
+
 @test "every option changes the training, but those that say what is the default" {
   small() { mlp --steps=8 --save-every=0 -f -o run "$@" && sha256sum < run/posterior-00000008.h5; }
   base=$(small)
   [ "$(small --optimizer=ivon --hessian=price --rescale-lr --debias --prior=zero --init=keep --schedule=constant --warmup=0 --mc-samples=1 --accumulate=1 --seed=0 --beta1=0.9 --weight-decay=1e-4 --ess=300)" = "$base" ]
   for option in --hessian=gradsq --no-rescale-lr --no-debias --init=kaiming --init=xavier --init=normal \
     --schedule=cosine --schedule=linear --warmup=3 --mc-samples=2 --accumulate=2 --seed=1 --beta1=0.5 --beta2=0.9 --h0=0.2 --lr=0.1 \
-    --weight-decay=0.1 --ess=100 --clip-radius=0.1 --clip-norm=0.1 --batch=10 --limit=100; do
+    --weight-decay=0.1 --ess=100 --clip-radius=0.1 --clip-norm=0.1 --batch=10 --limit=100 --antithetic; do
     small $option
   done | sort > sums
-  [ "$(uniq sums | wc -l)" = 22 ]
+  [ "$(uniq sums | wc -l)" = 23 ]
   ! grep -q "$base" sums
 }
 
@@ -427,7 +434,7 @@ refused() { # STATUS MESSAGE OPTION...
   refused 64 "nothing is left to train; see --freeze" "${b[@]}" --freeze='*'
   refused 64 "'more': no arguments are taken; see --help" "${b[@]}" more
   refused 64 "--beta1: 1, expected a number below 1" "${b[@]}" --beta1=1
-  for option in --ess=1 --h0=1 --clip-radius=1 --hessian=price --mc-samples=2 --rescale-lr --prior=posterior; do
+  for option in --ess=1 --h0=1 --clip-radius=1 --hessian=price --mc-samples=2 --antithetic --rescale-lr --prior=posterior; do
     refused 64 "${option%%=*} is not for --optimizer=adamw" "${b[@]}" --optimizer=adamw $option --from=x
   done
   refused 64 "--beta2 is not for --optimizer=sgd" "${b[@]}" --optimizer=sgd --beta2=0.9
@@ -446,9 +453,9 @@ refused() { # STATUS MESSAGE OPTION...
   data="$BATS_FILE_TMPDIR/data.h5:/train"
   a=(--arch=mlp:2,16,3 --data="$data" -o run --beta2=0.9)
   ivon-train "${a[@]}" --lr=0.1 --steps=10
-  a+=(--lr=0.2 --clip-norm=3 --seed=4 --no-rescale-lr --resume)
+  a+=(--lr=0.2 --clip-norm=3 --seed=4 --no-rescale-lr --antithetic --resume)
   run -0 ivon-train "${a[@]}" --steps=12
-  [ "${lines[0]}" = "ivon-train: warning: run/posterior-00000010.h5: --lr was 0.1 and is 0.2, --clip-norm was none and is 3.0, --seed was 0 and is 4, --rescale-lr was yes and is no: this goes on, but not as one training would have" ]
+  [ "${lines[0]}" = "ivon-train: warning: run/posterior-00000010.h5: --lr was 0.1 and is 0.2, --clip-norm was none and is 3.0, --seed was 0 and is 4, --antithetic was no and is yes, --rescale-lr was yes and is no: this goes on, but not as one training would have" ]
   run -0 ivon-train "${a[@]}" --steps=20
   [[ $output == "ivon-train: run/posterior-00000020.h5: 20 steps, loss "*([0-9.]) ]]
   run -0 ivon-train "${a[@]}" --steps=15

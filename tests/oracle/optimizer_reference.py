@@ -32,12 +32,19 @@ GROUPS = [dict(rate=0.1, decay=1e-3, beta1=0.9, beta2=0.999, ess=1e3, init=1.0, 
 PRIOR_MEAN, PRIOR_DECAY = 0.5 + INDEX / 20, 0.25 + INDEX / 100
 
 
+def noise_of(sample, name, count, antithetic=False):
+    """Of a sample counted from the training's start; antithetic: every second one is the one before it, negated."""
+    if antithetic and sample % 2:
+        return -normals(SEED, sample - 1, name, count)
+    return normals(SEED, sample, name, count)
+
+
 def clipped(gradients, bound):
     norm = np.sqrt(sum((g**2).sum() for g in gradients))
     return [g * min(1, bound / norm) for g in gradients]
 
 
-def ivon(squared=False, samples=1, prior=False, norm_clip=np.inf, every=1):
+def ivon(squared=False, samples=1, prior=False, norm_clip=np.inf, every=1, antithetic=False):
     mean = [np.zeros(COUNT) for _ in NAMES]
     momentum = [np.zeros(COUNT) for _ in NAMES]
     decay = [np.full(COUNT, group["decay"]) for group in GROUPS]
@@ -50,7 +57,7 @@ def ivon(squared=False, samples=1, prior=False, norm_clip=np.inf, every=1):
         mean_hessian = [np.zeros(COUNT) for _ in NAMES]
         variance = [1 / (group["ess"] * (hessian[t] + decay[t])) for t, group in enumerate(GROUPS)]
         for sample in range(samples):
-            noise = [normals(SEED, step * samples + sample, name, COUNT) for name in NAMES]
+            noise = [noise_of(step * samples + sample, name, COUNT, antithetic) for name in NAMES]
             theta = [mean[t] + np.sqrt(variance[t]) * noise[t] for t in range(2)]
             gradients = clipped([gradient(t, theta[t]) for t in range(2)], norm_clip)
             for t, group in enumerate(GROUPS):
@@ -287,7 +294,8 @@ def main():
     show({"price": ivon(), "squared": ivon(squared=True), "samples": ivon(samples=3), "every": ivon(every=4), "prior every": ivon(prior=True, samples=2, every=4),
           "squared samples": ivon(squared=True, samples=2),
           "prior": ivon(prior=True), "norm clip": ivon(norm_clip=0.5), "adamw": adamw(),
-          "sgd": sgd(), "backprop": backprop(), "backprop samples": backprop(samples=3)})
+          "sgd": sgd(), "backprop": backprop(), "backprop samples": backprop(samples=3),
+          "antithetic": ivon(antithetic=True)})
 
 
 if __name__ == "__main__":

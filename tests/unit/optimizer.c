@@ -150,6 +150,34 @@ static void samples_of_a_step_are_averaged(void **state)
     check("squared samples", make(&options, ivon_groups), 2);
 }
 
+/* Within a step, the two weights of a pair lie on opposite sides of the mean, the first where it
+   would be without pairs; pairs of steps are numpy's. */
+static void samples_go_in_opposite_pairs(void **state)
+{
+    (void)state;
+    struct optimizer_options options = ivon_options();
+    struct optimizer_report report;
+    static const float zeros[COUNT];
+    const float *gradients[2] = {zeros, zeros};
+    float plain[COUNT], first[COUNT];
+    options.samples = 2;
+    struct optimizer *optimizer = make(&options, ivon_groups);
+    assert_int_equal(optimizer_draw(optimizer, NULL), 0);
+    memcpy(plain, optimizer_parameter(optimizer, 1), sizeof plain);
+    optimizer_free(optimizer);
+    options.antithetic = true;
+    optimizer = make(&options, ivon_groups);
+    assert_int_equal(optimizer_draw(optimizer, NULL), 0);
+    memcpy(first, optimizer_parameter(optimizer, 1), sizeof first);
+    assert_memory_equal(first, plain, sizeof first);
+    assert_int_equal(optimizer_step(optimizer, gradients, 1, true, &report, NULL), 0);
+    for (size_t i = 0; i < COUNT; i++) /* the means are 0 still, where nothing is rounded */
+        assert_true(optimizer_parameter(optimizer, 1)[i] == -first[i] && first[i] != 0);
+    optimizer_free(optimizer);
+    options.samples = 1;
+    check("antithetic", make(&options, ivon_groups), 1);
+}
+
 static void a_posterior_can_be_the_prior(void **state)
 {
     (void)state;
@@ -577,6 +605,7 @@ int main(void)
         cmocka_unit_test(ivon_follows_algorithm_1),
         cmocka_unit_test(samples_of_a_step_are_averaged),
         cmocka_unit_test(the_hessian_stays_between_its_estimates),
+        cmocka_unit_test(samples_go_in_opposite_pairs),
         cmocka_unit_test(a_posterior_can_be_the_prior),
         cmocka_unit_test(norms_are_clipped),
         cmocka_unit_test(adamw_and_sgd_follow_their_formulas),

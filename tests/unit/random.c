@@ -84,7 +84,8 @@ static void any_range_gives_the_same_numbers(void **state)
     (void)state;
     enum { WHOLE = 3000 };
     float whole[WHOLE], part[WHOLE + 2];
-    static const uint64_t starts[] = {0, 8, ((uint64_t)1 << 40) + 3, UINT64_MAX - (uint64_t)8 * WHOLE};
+    static const uint64_t starts[] = {0, 8, ((uint64_t)1 << 40) + 3,
+                                      UINT64_MAX - (uint64_t)8 * WHOLE};
     struct random_stream stream = random_stream_of(1, 2, "weight");
     for (size_t s = 0; s < sizeof starts / sizeof starts[0]; s++) {
         random_normal(&stream, starts[s], WHOLE, whole);

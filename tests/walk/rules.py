@@ -912,7 +912,7 @@ RULES = {
         "prior": values("zero", "posterior", edge=0.02),
         "prior-scale": when(lambda call: call.has_value("prior", "posterior"),
                             rarely(values(0.1, 1, 3, 1e300), 0.5)),
-        "mc-samples": values(1, 2, 3),
+        "mc-samples": values(1, 2, 3), "antithetic": rarely(flag),
         "clip-radius": values(1e-3, 1, 100), "hessian": hessian_estimate,
         "hess-every": rarely(values(1, 2, 10), 0.2), "rescale-lr": flag,
         "no-rescale-lr": flag, "debias": flag, "no-debias": flag, "clip-norm": values(1e-3, 1, 100),

@@ -27,7 +27,9 @@
  * that is saved is the state that is: training can be resumed to the same bits.
  *
  * Noise of sample s of step t, both from 0, element i of tensor NAME is normal number i of the
- * stream (seed, t·samples + s, NAME) of core/random.h.
+ * stream (seed, t·samples + s, NAME) of core/random.h. Antithetic, the numbers t·samples + s go in
+ * pairs: an odd one takes the noise of the even one before it, negated. Pairs are of two steps in
+ * turn where a step has one sample, and lie within a step where it has an even number of them.
  */
 #ifndef TRAIN_OPTIMIZER_OPTIMIZER_H
 #define TRAIN_OPTIMIZER_OPTIMIZER_H
@@ -49,6 +51,7 @@ struct optimizer_options {
     uint64_t hessian_every; /* IVON: steps 1, 1 + this, … change the Hessian; 0: all do */
     unsigned samples;       /* of a step, whose means are taken; 1 unless weights are drawn */
     uint64_t seed;          /* of the noise */
+    bool antithetic;        /* samples in pairs of opposite noise */
     double norm_clip;       /* the largest norm of a sample's ĝ over all tensors; INFINITY: any */
     unsigned basis_every;   /* steps between new bases; 0: they stay what they are */
     double basis_beta;      /* β₃, of their moments */

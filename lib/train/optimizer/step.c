@@ -18,15 +18,27 @@ struct pass {
     uint64_t next_sample; /* the address of the noise to draw */
 };
 
-static struct random_stream stream_of(const struct pass *pass, const struct optimizer_array *tensor)
+/* The noise of a tensor; of an odd sample of antithetic pairs that of the even one before it,
+   negated. */
+struct noise {
+    struct random_stream stream;
+    bool negated;
+};
+
+static struct noise noise_of(const struct pass *pass, const struct optimizer_array *tensor)
 {
-    return random_stream_of(pass->optimizer->options.seed, pass->next_sample, tensor->name);
+    const struct optimizer_options *options = &pass->optimizer->options;
+    bool negated = options->antithetic && pass->next_sample % 2;
+    return (struct noise){
+        random_stream_of(options->seed, pass->next_sample - negated, tensor->name), negated};
 }
 
-static void draw_piece(const struct random_stream *stream, const struct optimizer_array *tensor,
+static void draw_piece(const struct noise *noise, const struct optimizer_array *tensor,
                        size_t first, size_t count)
 {
-    random_normal(stream, first, count, tensor->sample + first);
+    random_normal(&noise->stream, first, count, tensor->sample + first);
+    for (size_t i = first; noise->negated && i < first + count; i++)
+        tensor->sample[i] = -tensor->sample[i];
     if (tensor->rho) {
         update_backprop_perturb(tensor->sample + first, tensor->mean + first, tensor->rho + first,
                                 count);
@@ -69,7 +81,7 @@ static void step_ivon(const struct pass *pass, const struct optimizer_array *ten
     bool sums = pass->optimizer->options.samples > 1, prior = tensor->prior_mean != NULL;
     bool pull = tensor->prior_pull != NULL;
     const float *gradient = pass->gradients[block->tensor];
-    const struct random_stream stream = stream_of(pass, tensor);
+    const struct noise noise = noise_of(pass, tensor);
     for (size_t done = 0; done < block->count; done += PIECE) {
         size_t at = block->first + done;
         size_t count = block->count - done < PIECE ? block->count - done : PIECE;
@@ -85,7 +97,7 @@ static void step_ivon(const struct pass *pass, const struct optimizer_array *ten
                                      .prior_pull = pull ? tensor->prior_pull + at : NULL};
         update_ivon(&arrays, &factors, count, &block->counts);
         if (pass->draw)
-            draw_piece(&stream, tensor, at, count);
+            draw_piece(&noise, tensor, at, count);
     }
 }
 
@@ -96,7 +108,7 @@ static void step_backprop(const struct pass *pass, const struct optimizer_array 
     const struct optimizer_group *group = tensor->group;
     uint64_t steps = pass->optimizer->steps + 1;
     bool sums = pass->optimizer->options.samples > 1;
-    const struct random_stream stream = stream_of(pass, tensor);
+    const struct noise noise = noise_of(pass, tensor);
     struct update_backprop_factors factors = {
         .gradient = pass->gradient_factor,
         .average = (float)(1.0 / pass->optimizer->options.samples),
@@ -120,7 +132,7 @@ static void step_backprop(const struct pass *pass, const struct optimizer_array 
             .product_sum = sums ? tensor->product_sum + at : NULL};
         update_backprop(&arrays, &factors, count, &block->counts);
         if (pass->draw)
-            draw_piece(&stream, tensor, at, count);
+            draw_piece(&noise, tensor, at, count);
     }
 }
 
@@ -131,7 +143,7 @@ static void accumulate_sample(const struct pass *pass, const struct optimizer_ar
     const struct optimizer *optimizer = pass->optimizer;
     bool squared = optimizer->options.method == OPTIMIZER_IVON &&
                    optimizer->options.estimator == OPTIMIZER_SQUARED;
-    const struct random_stream stream = stream_of(pass, tensor);
+    const struct noise noise = noise_of(pass, tensor);
     for (size_t done = 0; done < block->count; done += PIECE) {
         size_t at = block->first + done;
         size_t count = block->count - done < PIECE ? block->count - done : PIECE;
@@ -139,7 +151,7 @@ static void accumulate_sample(const struct pass *pass, const struct optimizer_ar
                                pass->gradients[block->tensor] + at, tensor->sample + at,
                                tensor->mean + at, pass->gradient_factor, squared,
                                optimizer->sample == 0, count);
-        draw_piece(&stream, tensor, at, count);
+        draw_piece(&noise, tensor, at, count);
     }
 }
 
@@ -208,11 +220,11 @@ static int optimizer_step_draw_block(void *context, size_t i, int thread, struct
     const struct pass *pass = context;
     const struct optimizer_block *block = &pass->optimizer->blocks[i];
     const struct optimizer_array *tensor = &pass->optimizer->tensors[block->tensor];
-    const struct random_stream stream = stream_of(pass, tensor);
+    const struct noise noise = noise_of(pass, tensor);
     (void)thread;
     (void)error;
     for (size_t done = 0; done < block->count; done += PIECE)
-        draw_piece(&stream, tensor, block->first + done,
+        draw_piece(&noise, tensor, block->first + done,
                    block->count - done < PIECE ? block->count - done : PIECE);
     return 0;
 }

@@ -244,6 +244,7 @@ static int make_optimizer(struct ivon_trainer *trainer, struct ivon_error *error
                                         .hessian_every = options->hessian_every,
                                         .samples = options->samples,
                                         .seed = options->seed,
+                                        .antithetic = options->antithetic,
                                         .norm_clip = options->norm_clip,
                                         .basis_every = (unsigned)options->basis_every,
                                         .basis_beta = options->basis_beta,
