@@ -131,7 +131,7 @@ static void sweep_note(const struct sweep *sweep, double suggestion, bool draws)
         report_warning("the loss fell at no rate by more than batches differ: none is suggested%s",
                        draws ? "; a larger --h0 means less noise" : "");
     else
-        report_note("try --lr=%g: the smoothed loss was least, %.4g, at %.2g", suggestion,
+        report_note("try --lr=%g: the smoothed loss was least, %.4g, at %.3g", suggestion,
                     sweep->smoothed[sweep->least], sweep->rate[sweep->least]);
     if (!isnan(suggestion) && sweep->least + 1 == sweep->steps)
         report_warning("the loss still fell at the highest rate: a higher one may do, too");
