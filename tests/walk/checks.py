@@ -17,7 +17,7 @@ SANITIZER = re.compile(r"Sanitizer|runtime error:|SUMMARY:")
 NOTE = re.compile(r"(removing (one|groups?|each|\d+)|influence of .*)\b.* N = |Hessian (mapped|from)|"
                   r": (wrote|keeping|merged|read|kept) |^ |: LDS -?\d|"
                   r"of memory for factors|passes (over|for) |more than 128 outputs: |weight decay .*: NLL |"
-                  r": \d+ of \d+, |: the least .* loss is that of: |: .* has chosen, and tests it no more|: try --lr=|"
+                  r": \d+ of \d+, |: \S+( [a-zA-Z])? parameters, \d+ examples, |: the least .* loss is that of: |: .* has chosen, and tests it no more|: try --lr=|"
                   r"validation: |no leverage: | was least at step \d+: |: \d+ steps?, |: temperature .* fitted to |: threshold ")
 WORDS = re.compile(r"warning: .*(finite|not a number|\bnan\b|no standard error|no rest|too wide|too badly|undefined)")
 WARNING = re.compile(r"^ivon-[a-z-]+: (warning: |.*: warning: )")
@@ -94,7 +94,8 @@ def check_failure(call, result, before, after):
         demand(says_where(call, lines[-1]), f"a message that names neither file nor option: {lines[-1]}")
     streams = several or call.command == "predict-gen" and len(call.inputs()) > 1
     demand(streams or not result.stdout, "a failure after something was printed")
-    if call.command == "train" and any(re.match("run/(.*/)?posterior", key) for key in after):
+    diverged = re.search(r"diverged: |never finite: ", result.stderr)  # its log stays
+    if call.command == "train" and (diverged or any(re.match("run/(.*/)?posterior", key) for key in after)):
         after = {key: value for key, value in after.items()
                  if not key.startswith("run/")}  # it diverged later
     demand(after == before, f"a failure has left {sorted(set(after) ^ set(before)) or 'another file'}")
