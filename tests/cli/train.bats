@@ -175,7 +175,7 @@ assert "hessian" not in f and (f["momentum/second_moment/fc1.weight"][()] > 0).a
     --optimizer=sgd --lr=1000 --steps=4 -o rises
   [[ $stderr == "ivon-train: warning: the loss rose: it is "*" on average at the end, and was at most "*"; did the training diverge? A lower --lr or a --clip-norm may help"$'\n'"ivon-train: rises/posterior-00000004.h5: 4 steps, loss "* ]]
   run -0 --separate-stderr ivon-train --arch=mlp:2,16,3 --data="$BATS_FILE_TMPDIR/data.h5:/train" \
-    --lr=1000 --beta2=0.9 --steps=60 -o rises-too
+    --lr=100 --steps=6 -o rises-too
   [[ $stderr == *" --lr, a larger --h0 or a --clip-radius may help"$'\n'* ]]
   run -0 --separate-stderr ivon-train --arch=mlp:2,16,3 --data="$BATS_FILE_TMPDIR/data.h5:/train" \
     --optimizer=sgd --lr=0.1 --steps=20 --warmup=21 -o falls
@@ -198,7 +198,7 @@ assert "hessian" not in f and (f["momentum/second_moment/fc1.weight"][()] > 0).a
   ivon-train "${common[@]}" "${tokens[@]}" --optimizer=adamw --lr=0.01 --epochs=1 --ignore-label=0 -o some
   [ "$(ivon-info --json some/posterior-00000010.h5 | jq .n_train)" = 2058 ]
   number=(--arch=linear:3,1 --data="$data:/train" "--test=$data:/test" --inputs=point --targets=number --likelihood=gaussian --noise-std=0.1 --save-every=0)
-  ivon-train "${common[@]}" "${number[@]}" --lr=0.1 --h0=100 --beta2=0.99 --epochs=40 -o number
+  ivon-train "${common[@]}" "${number[@]}" --lr=0.05 --h0=300 --beta2=0.999 --epochs=40 -o number
   below "$(last number 5)" 0.7
   event=(--arch=linear:3,2 --data="$data:/train" "--test=$data:/test" --inputs=point --targets=event --likelihood=bernoulli --save-every=0)
   ivon-train "${common[@]}" "${event[@]}" --lr=0.2 --h0=0.1 --beta2=0.99 --epochs=20 -o event
