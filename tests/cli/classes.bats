@@ -168,8 +168,8 @@ with h5py.File("turned.h5") as f:
 @test "what names cannot tell is refused" {
   here
   refused() { # MESSAGE ARGUMENT...
-    run -65 ivon-sensitivity -q p.h5 "${@:2}"
-    [ "$output" = "ivon-sensitivity: $1" ]
+    run -65 --separate-stderr ivon-sensitivity -q p.h5 "${@:2}"
+    [ "$stderr" = "ivon-sensitivity: $1" ]
   }
   list="if they are names of classes, list these by --classes=FILE"
   refused "name.csv: row 0 (line 2), column 'kind': found 'cat', expected a number; $list" --data=name.csv --target-column=kind
