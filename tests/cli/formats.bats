@@ -140,7 +140,7 @@ with h5py.File("f.h5") as f, np.load("f.npz") as z:
     for n in z.files:
         assert np.array_equal((f["mean"] if n in f["mean"] else f["buffers"])[n], z[n]), n'
   # 64 kB take the large array in 38 slabs
-  for name in f fz c; do ivon-info --memory=64k --json $name.npz | sed "s/\"file\":\"$name/\"file\":\"/" > $name.json; done
+  for name in f fz c; do ivon-info --memory=64k --json $name.npz | sed "s/\"path\":\"$name/\"path\":\"/" > $name.json; done
   cmp c.json f.json
   cmp c.json fz.json
 }
