@@ -156,10 +156,11 @@ static void print_bash_values(void)
     puts("  esac\n"
          "  case $command:$COMP_CWORD in");
     for (const struct command *command = commands; command->name; command++) {
-        if (!first_argument(command))
+        const char *first = first_argument(command);
+        if (!first)
             continue;
         printf("    %s:$at) words='", command->name);
-        print_alternatives(first_argument(command));
+        print_alternatives(first);
         puts("' ;;");
     }
     puts("  esac");
@@ -254,9 +255,10 @@ static void print_zsh(void)
     for (const struct command *command = commands; command->name; command++) {
         printf("_ivon_%s() {\n  _arguments \\\n", command->name);
         completion_print_options(command, zsh_option);
-        if (first_argument(command)) {
+        const char *first = first_argument(command);
+        if (first) {
             fputs("    '1:what:(", stdout);
-            print_alternatives(first_argument(command));
+            print_alternatives(first);
             puts(")' \\");
         }
         puts("    '*:file:_files'\n}");
@@ -313,13 +315,14 @@ static void fish_option(const struct command *command, const struct argp_option 
 
 static void fish_first_argument(const struct command *command)
 {
-    if (!first_argument(command))
+    const char *first = first_argument(command);
+    if (!first)
         return;
     for (int separate = 0; separate < 2; separate++) {
         printf(separate ? "complete -c ivon-%s -a '"
                         : "complete -c ivon -n '__fish_seen_subcommand_from %s' -a '",
                command->name);
-        print_alternatives(first_argument(command));
+        print_alternatives(first);
         puts("'");
     }
 }
