@@ -2,8 +2,6 @@ bats_require_minimum_version 1.5.0
 load common
 
 # The loss of a training that is not the likelihood's own: smoothed labels, weights of classes, dropout.
-
-
 setup_file() {
   /usr/bin/python3 "$BATS_TEST_DIRNAME/../oracle/training_losses.py" write "$BATS_FILE_TMPDIR"
 }

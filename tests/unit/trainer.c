@@ -171,6 +171,27 @@ static double difference(struct ivon_trainer *trainer, struct ivon_examples *exa
  */
 static const double step = 0x1p-9, tolerance = 1.5 * 0x1p-12;
 
+/* Of the first elements of each parameter, and of ever fewer behind them. */
+static void check_gradient(struct ivon_trainer *trainer, struct ivon_examples *examples,
+                           const char *network)
+{
+    double loss = compute(trainer), largest = 0;
+    assert_true(fabs(loss - loss_of(trainer, examples)) < 0x1p-20 * (1 + loss));
+    for (size_t p = 0; p < trainer->network->parameter_count; p++)
+        for (size_t i = 0; i < trainer_parameter(trainer, p)->count; i += 1 + i / 20) {
+            float *m = optimizer_mean(trainer->optimizer, p) + i;
+            double found = (double)trainer->lanes[0].gradients.arrays[p][i];
+            double expected = (4 * difference(trainer, examples, m, step) -
+                               difference(trainer, examples, m, 2 * step)) /
+                              3;
+            largest = fabs(found) > largest ? fabs(found) : largest;
+            if (!(fabs(found - expected) < tolerance))
+                fail_msg("%s, '%s' %zu: %g, differences %g", network,
+                         trainer_parameter(trainer, p)->name, i, found, expected);
+        }
+    assert_true(largest > 100 * tolerance);
+}
+
 static void gradient_is_that_of_the_mean_loss(void **unused)
 {
     (void)unused;
@@ -179,22 +200,8 @@ static void gradient_is_that_of_the_mean_loss(void **unused)
         struct ivon_train_options options = options_of(&cases[c]);
         struct ivon_trainer *trainer = begin_training(&cases[c], examples, &options);
         enlarge(trainer);
-        double loss = compute(trainer), largest = 0;
         assert_int_equal(trainer->lane_count, 2);
-        assert_true(fabs(loss - loss_of(trainer, examples)) < 0x1p-20 * (1 + loss));
-        for (size_t p = 0; p < trainer->network->parameter_count; p++)
-            for (size_t i = 0; i < trainer_parameter(trainer, p)->count; i += 1 + i / 20) {
-                float *m = optimizer_mean(trainer->optimizer, p) + i;
-                double found = (double)trainer->lanes[0].gradients.arrays[p][i];
-                double expected = (4 * difference(trainer, examples, m, step) -
-                                   difference(trainer, examples, m, 2 * step)) /
-                                  3;
-                largest = fabs(found) > largest ? fabs(found) : largest;
-                if (!(fabs(found - expected) < tolerance))
-                    fail_msg("%s, '%s' %zu: %g, differences %g", cases[c].architecture,
-                             trainer_parameter(trainer, p)->name, i, found, expected);
-            }
-        assert_true(largest > 100 * tolerance);
+        check_gradient(trainer, examples, cases[c].architecture);
         ivon_trainer_free(trainer);
         ivon_examples_close(examples);
     }
@@ -928,25 +935,6 @@ static double loss_of_network(struct ivon_network *network, struct ivon_examples
     return loss;
 }
 
-static void check_gradient(struct ivon_trainer *trainer, struct ivon_examples *examples)
-{
-    double loss = compute(trainer), largest = 0;
-    assert_true(fabs(loss - loss_of(trainer, examples)) < 0x1p-20 * (1 + loss));
-    for (size_t p = 0; p < trainer->network->parameter_count; p++)
-        for (size_t i = 0; i < trainer_parameter(trainer, p)->count; i += 1 + i / 8) {
-            float *m = optimizer_mean(trainer->optimizer, p) + i;
-            double found = (double)trainer->lanes[0].gradients.arrays[p][i];
-            double expected = (4 * difference(trainer, examples, m, step) -
-                               difference(trainer, examples, m, 2 * step)) /
-                              3;
-            largest = fabs(found) > largest ? fabs(found) : largest;
-            if (!(fabs(found - expected) < tolerance))
-                fail_msg("'%s' %zu: %g, differences %g", trainer_parameter(trainer, p)->name, i,
-                         found, expected);
-        }
-    assert_true(largest > 100 * tolerance);
-}
-
 /* The network begins as it was, up to roundings of sums of 80 products: no plan joins its norm to
    the convolution. With other factors it is that of W + s B A, and the gradient is its loss's. */
 static void factors_are_trained(void **unused)
@@ -973,7 +961,7 @@ static void factors_are_trained(void **unused)
         for (size_t i = 0; i < tensor->count; i++)
             m[i] = p % 2 ? (float)(0.5 * uniform()) : m[i];
     }
-    check_gradient(trainer, examples);
+    check_gradient(trainer, examples, "layers with factors");
     plain = build_layers();
     merge_factors(plain, trainer, "c", 4, 18, 2, false);
     merge_factors(plain, trainer, "t", 6, 80, 3, true);
