@@ -101,21 +101,6 @@ static void sheet_put_number(const struct predict_sheet *sheet, double value)
     fputs(text, sheet->stream);
 }
 
-/* Puts a field of CSV, in quotes where it needs them. */
-static void sheet_put_text(const struct predict_sheet *sheet, const char *text)
-{
-    bool quoted = strpbrk(text, ",\"\r\n");
-    if (quoted)
-        fputc('"', sheet->stream);
-    for (; *text; text++) {
-        if (*text == '"')
-            fputc('"', sheet->stream);
-        fputc(*text, sheet->stream);
-    }
-    if (quoted)
-        fputc('"', sheet->stream);
-}
-
 static void sheet_put_csv(const struct predict_sheet *sheet, json_t *keys,
                           const struct ivon_metric *metrics, size_t count)
 {
@@ -124,7 +109,7 @@ static void sheet_put_csv(const struct predict_sheet *sheet, json_t *keys,
     json_object_foreach(keys, name, value)
     {
         if (json_is_string(value))
-            sheet_put_text(sheet, json_string_value(value));
+            report_csv_text(sheet->stream, json_string_value(value));
         else
             sheet_put_number(sheet, json_number_value(value));
         fputc(',', sheet->stream);

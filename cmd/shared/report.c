@@ -216,6 +216,29 @@ static void report_print_json(const char *text)
     }
 }
 
+/* RFC 4180. */
+void report_csv_text(FILE *file, const char *text)
+{
+    if (!strpbrk(text, ",\"\r\n")) {
+        fputs(text, file);
+        return;
+    }
+    fputc('"', file);
+    for (; *text; text++) {
+        if (*text == '"')
+            fputc('"', file);
+        fputc(*text, file);
+    }
+    fputc('"', file);
+}
+
+void report_csv_number(FILE *file, double value)
+{
+    fputc(',', file);
+    if (!isnan(value))
+        fprintf(file, "%.9g", value);
+}
+
 void report_json_line(json_t *object)
 {
     char *text = memory_of(json_dumps(object, JSON_COMPACT));

@@ -62,6 +62,11 @@ static inline double report_number(double value)
 json_t *report_json_number(double value);
 json_t *report_json_text(const char *text);
 
+/* A field of CSV, in quotes where it needs them; and a comma, with a number of nine digits behind
+   it, or nothing where that is NaN. */
+void report_csv_text(FILE *file, const char *text);
+void report_csv_number(FILE *file, double value);
+
 /* One JSON object as one line on stdout; frees it. */
 void report_json_line(json_t *object);
 

@@ -4,9 +4,9 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "cmd/shared/memory.h"
+#include "cmd/shared/report.h"
 
 /* True if a row is better than another. */
 static bool grid_row_before(const struct grid_row *row, const struct grid_row *other)
@@ -34,29 +34,6 @@ void grid_table_release(struct grid_table *table)
     free(table->rows);
 }
 
-/* A field of RFC 4180. */
-static void grid_table_put_text(FILE *out, const char *text)
-{
-    if (!strpbrk(text, ",\"\r\n")) {
-        fputs(text, out);
-        return;
-    }
-    fputc('"', out);
-    for (; *text; text++) {
-        if (*text == '"')
-            fputc('"', out);
-        fputc(*text, out);
-    }
-    fputc('"', out);
-}
-
-static void grid_table_put_number(FILE *out, double value)
-{
-    fputc(',', out);
-    if (!isnan(value))
-        fprintf(out, "%.9g", value);
-}
-
 static void grid_table_put_header(FILE *out, const struct grid_table *table)
 {
     static const char *const losses[] = {[TRAIN_JUDGE_TEST] = "test_loss",
@@ -76,15 +53,15 @@ static void grid_table_put_row(FILE *out, const struct grid_table *table, size_t
         fprintf(out, "%zu", at + 1);
     for (size_t i = 0; i < table->space->count; i++) {
         fputc(',', out);
-        grid_table_put_text(out, space_value(table->space, row->combination, i));
+        report_csv_text(out, space_value(table->space, row->combination, i));
     }
-    grid_table_put_number(out, row->loss);
-    grid_table_put_number(out, row->standard_error);
+    report_csv_number(out, row->loss);
+    report_csv_number(out, row->standard_error);
     if (table->classes)
-        grid_table_put_number(out, row->accuracy);
+        report_csv_number(out, row->accuracy);
     fputs(row->diverged ? ",diverged," : ",trained,", out);
     if (row->checkpoint)
-        grid_table_put_text(out, row->checkpoint);
+        report_csv_text(out, row->checkpoint);
     fputc('\n', out);
 }
 

@@ -133,21 +133,13 @@ int train_log_read(struct train_log *log,
                                                                : 0;
 }
 
-/* Writes a comma and a number, unless that is NaN. */
-static void log_put(FILE *file, double value)
-{
-    fputc(',', file);
-    if (!isnan(value))
-        fprintf(file, "%.9g", value);
-}
-
 static int log_write(struct train_log *log, const struct train_row *row, struct ivon_error *error)
 {
     FILE *file = log->file;
     fprintf(file, "%" PRIu64 ",%.9g,%.9g,%.9g", row->step, row->epoch, report_number(row->loss),
             row->rate);
-    log_put(file, row->test_loss);
-    log_put(file, row->test_error);
+    report_csv_number(file, row->test_loss);
+    report_csv_number(file, row->test_error);
     if (row->loo)
         fprintf(file, ",%.9g,%.9g\n", report_number(row->loo_loss),
                 report_number(row->loo_loss_se));
