@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 bash tests/install.sh
 failed=0
 try() { # PRESET [OPTION...]
-  cmake --preset "$1" >/dev/null
+  cmake --preset "$1" -G Ninja -DCMAKE_EXE_LINKER_FLAGS=-fuse-ld=mold >/dev/null
   cmake --build --preset "$1" -j "$(nproc)"
   ctest --preset "$1" -j "$(nproc)" "${@:2}" || failed=1
 }

@@ -193,15 +193,19 @@ LANES_INLINE unsigned lanes_plain_mask(unsigned bits)
     return bits;
 }
 
-LANES_INLINE lanes4 lanes_plain_load(const float *from, unsigned mask)
+/* Few vectors are in part beyond an image: their code, once for each, would be most of all. */
+__attribute__((noinline)) static lanes4 lanes_plain_load_part(const float *from, unsigned mask)
 {
-    if (mask == 15)
-        return *(const lanes4 *)from;
     lanes4 values = {0};
     for (int i = 0; i < 4; i++)
         if (mask >> i & 1)
             values[i] = from[i];
     return values;
+}
+
+LANES_INLINE lanes4 lanes_plain_load(const float *from, unsigned mask)
+{
+    return mask == 15 ? *(const lanes4 *)from : lanes_plain_load_part(from, mask);
 }
 
 /* The first four lanes; what the others hold is not used. */
@@ -213,13 +217,21 @@ LANES_INLINE lanes4 lanes_plain_load_few(const float *from, unsigned mask)
 /* Lanes k, k + 1, … of a and b, one after the other. */
 LANES_INLINE lanes4 lanes_plain_ahead(lanes4 a, lanes4 b, int k)
 {
-    lanes4 moved = a;
-    for (int i = 0; i < 4; i++)
-        moved[i] = i + k < 4 ? a[i + k] : b[i + k - 4];
-    return moved;
+    switch (k) {
+    case 1:
+        return __builtin_shufflevector(a, b, 1, 2, 3, 4);
+    case 2:
+        return __builtin_shufflevector(a, b, 2, 3, 4, 5);
+    case 3:
+        return __builtin_shufflevector(a, b, 3, 4, 5, 6);
+    case 4:
+        return b;
+    default:
+        return a;
+    }
 }
 
-LANES_INLINE void lanes_plain_store(float *to, unsigned mask, lanes4 values)
+__attribute__((noinline)) static void lanes_plain_store(float *to, unsigned mask, lanes4 values)
 {
     for (int i = 0; i < 4; i++)
         if (mask >> i & 1)

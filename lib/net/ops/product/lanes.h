@@ -69,7 +69,13 @@ LANES_INLINE lanes4 lanes_plain_all(float x)
     return (lanes4){x, x, x, x};
 }
 
-LANES_INLINE lanes4 lanes_plain_add(lanes4 sums, lanes4 weight, lanes4 values)
+/* A call, unless fmaf is an instruction: else fmaf is a call, too, and takes longer. */
+#ifdef __FP_FAST_FMAF
+LANES_INLINE
+#else
+__attribute__((noinline, unused)) static
+#endif
+lanes4 lanes_plain_add(lanes4 sums, lanes4 weight, lanes4 values)
 {
     for (int i = 0; i < 4; i++)
         sums[i] = fmaf(weight[i], values[i], sums[i]);
