@@ -22,7 +22,8 @@ static int rising(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-/* Leaves out the examples that do not count: their label is the ignored one, their score 0. */
+/* Leaves out the examples that do not count: their label is the ignored one, their score 0 or, as a
+   loss of ivon-predict, no number. */
 static int leave_uncounted(struct histogram *histogram, const struct plot_command *command,
                            struct ivon_table_reader *table, uint64_t *rows,
                            struct ivon_error *error)
@@ -34,7 +35,7 @@ static int leave_uncounted(struct histogram *histogram, const struct plot_comman
     int code = plot_read_classes(command, table, "label", &labels, error);
     for (uint64_t i = 0; i < *rows && !code; i++) {
         int64_t label = (int64_t)labels[i];
-        if (histogram->values[i] != 0 ||
+        if ((histogram->values[i] != 0 && !isnan(histogram->values[i])) ||
             ivon_target_counts(IVON_CATEGORICAL, 1, &label, command->ignored))
             histogram->values[kept++] = histogram->values[i];
     }

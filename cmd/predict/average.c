@@ -19,6 +19,7 @@ struct averaging {
     struct ivon_predict_shape shape;
     uint64_t count;
     float *sum, *own, *max_probability, *entropy;
+    double *losses;
     int64_t *prediction, *labels;
     size_t piece; /* examples at a time */
 };
@@ -71,17 +72,17 @@ static int open_targets(struct averaging *averaging, struct ivon_error *error)
                                            .outputs = averaging->shape.outputs,
                                            .bins = command->options.bins};
     averaging->targets = -1;
-    if (!command->metrics)
-        return 0;
-    if (!command->evaluation.data)
+    if (!command->evaluation.data && command->metrics)
         return error_fill(error, IVON_ERROR_ARGUMENT,
                           "--metrics needs targets: name them by --data=FILE");
+    if (!command->evaluation.data)
+        return 0;
     int code = ivon_dataset_open(&command->examples, evaluation->data, &evaluation->dataset, error);
     if (code)
         return code;
     averaging->targets = ivon_examples_find(command->examples, name);
     if (averaging->targets < 0)
-        return evaluation_no_targets(evaluation->data, name, error);
+        return command->metrics ? evaluation_no_targets(evaluation->data, name, error) : 0;
     size_t rows = averaging->shape.tokens ? (size_t)averaging->shape.tokens : 1;
     size_t expected = rows *
                       (ivon_likelihood_traits(options.likelihood)->classes ? 1 : options.outputs);
@@ -92,11 +93,12 @@ static int open_targets(struct averaging *averaging, struct ivon_error *error)
                           command->evaluation.data,
                           (unsigned long long)ivon_examples_count(command->examples), found,
                           (unsigned long long)averaging->count, expected);
-    averaging->shape.targets = true;
+    averaging->shape.targets = averaging->shape.losses = true;
     if (command->groups)
         code = groups_read(&command->group_numbers, command->groups, evaluation, command->examples,
                            error);
-    return code ? code : ivon_metrics_new(&averaging->metrics, &options, error);
+    return code || !command->metrics ? code
+                                     : ivon_metrics_new(&averaging->metrics, &options, error);
 }
 
 static void predict_average_allocate(struct averaging *averaging)
@@ -111,8 +113,9 @@ static void predict_average_allocate(struct averaging *averaging)
     averaging->labels = calloc(all, sizeof(int64_t));
     averaging->max_probability = calloc(all, sizeof(float));
     averaging->entropy = calloc(all, sizeof(float));
+    averaging->losses = calloc(all, sizeof(double));
     if (!averaging->sum || !averaging->own || !averaging->prediction || !averaging->labels ||
-        !averaging->max_probability || !averaging->entropy)
+        !averaging->max_probability || !averaging->entropy || !averaging->losses)
         memory_exhausted();
 }
 
@@ -146,29 +149,46 @@ static int predict_average_files(struct averaging *averaging, uint64_t first, si
     return 0;
 }
 
+/* Reads the targets of averaged examples, finds their losses, and adds both to the metrics. */
+static int predict_average_measure(struct averaging *averaging, uint64_t first, size_t count,
+                                   struct ivon_error *error)
+{
+    const struct predict_command *command = averaging->command;
+    const struct ivon_task *task = &command->options.task;
+    size_t tokens = averaging->shape.tokens ? (size_t)averaging->shape.tokens : 1;
+    struct ivon_error inner = {0};
+    if (averaging->targets < 0)
+        return 0;
+    int code = ivon_examples_read_i64(command->examples, (size_t)averaging->targets, first, count,
+                                      averaging->labels, error);
+    if (code)
+        return code;
+    code = ivon_probabilities_losses(task->likelihood, first * tokens, count * tokens,
+                                     averaging->shape.outputs, averaging->sum, averaging->labels,
+                                     task->ignored, averaging->losses, &inner);
+    if (!code && averaging->metrics)
+        code = ivon_metrics_add(averaging->metrics, first * tokens, count * tokens, averaging->sum,
+                                averaging->labels, task->ignored, &inner);
+    return code ? error_fill(error, code, "%s: %s", command->evaluation.data, inner.message) : 0;
+}
+
 static int predict_average_run(struct averaging *averaging, struct predict_output *output,
                                struct ivon_error *error)
 {
-    struct predict_command *command = averaging->command;
-    size_t tokens = averaging->shape.tokens ? (size_t)averaging->shape.tokens : 1;
     int code = 0;
     for (uint64_t first = 0; first < averaging->count && !code; first += averaging->piece) {
         uint64_t left = averaging->count - first;
         size_t count = left < averaging->piece ? (size_t)left : averaging->piece;
         code = predict_average_files(averaging, first, count, error);
-        if (!code && averaging->targets >= 0)
-            code = ivon_examples_read_i64(command->examples, (size_t)averaging->targets, first,
-                                          count, averaging->labels, error);
-        if (!code && averaging->targets >= 0)
-            code = ivon_metrics_add(averaging->metrics, first * tokens, count * tokens,
-                                    averaging->sum, averaging->labels,
-                                    command->options.task.ignored, error);
+        if (!code)
+            code = predict_average_measure(averaging, first, count, error);
         struct ivon_predictions predictions = {.first = first,
                                                .count = count,
                                                .prediction = averaging->prediction,
                                                .probabilities = averaging->sum,
                                                .max_probability = averaging->max_probability,
                                                .entropy = averaging->entropy,
+                                               .loss = averaging->losses,
                                                .labels = averaging->targets >= 0 ? averaging->labels
                                                                                  : NULL};
         if (!code)
@@ -228,5 +248,6 @@ int predict_average(struct predict_command *command, const char *provenance,
     free(averaging.labels);
     free(averaging.max_probability);
     free(averaging.entropy);
+    free(averaging.losses);
     return code;
 }

@@ -17,6 +17,7 @@ struct predict_calibration {
     /* Of a block, K for each row or one: */
     size_t capacity; /* rows */
     float *probabilities, *max_probability, *entropy, *deviations, *lower, *upper;
+    double *loss;
     int64_t *prediction, *set, *size;
     /* Of all blocks, where metrics are asked for: */
     struct ivon_metrics *metrics;
@@ -80,6 +81,7 @@ static void calibrated_release(struct predict_calibration *calibrated)
     free(calibrated->max_probability);
     free(calibrated->entropy);
     free(calibrated->deviations);
+    free(calibrated->loss);
     free(calibrated->lower);
     free(calibrated->upper);
     free(calibrated->prediction);
@@ -115,11 +117,12 @@ static int calibrated_reserve(struct predict_calibration *calibrated, size_t row
         calibrated->probabilities = calloc(all, sizeof(float));
         calibrated->max_probability = calloc(rows, sizeof(float));
         calibrated->entropy = calloc(rows, sizeof(float));
+        calibrated->loss = calloc(rows, sizeof(double));
         calibrated->prediction = calloc(all, sizeof(int64_t)); /* of events K for each row */
         calibrated->set = calloc(calibrated->sets ? all : 1, sizeof(int64_t));
         calibrated->size = calloc(rows, sizeof(int64_t));
         fine = calibrated->probabilities && calibrated->max_probability && calibrated->entropy &&
-               calibrated->prediction && calibrated->set && calibrated->size;
+               calibrated->loss && calibrated->prediction && calibrated->set && calibrated->size;
     }
     calibrated->capacity = fine ? rows : 0;
     return fine ? 0 : error_memory(error);
@@ -166,6 +169,10 @@ static int calibrated_probabilities(struct predict_calibration *calibrated, bool
         ivon_probabilities_describe(calibrated->summary.likelihood, rows, k,
                                     calibrated->probabilities, calibrated->prediction,
                                     calibrated->max_probability, calibrated->entropy);
+    if (!code && p->labels && !foreign)
+        code = ivon_probabilities_losses(
+            calibrated->summary.likelihood, first, rows, k, calibrated->probabilities, p->labels,
+            calibrated->command->options.task.ignored, calibrated->loss, error);
     if (!code && calibrated->metrics && !foreign)
         code = ivon_metrics_add(calibrated->metrics, first, rows, calibrated->probabilities,
                                 p->labels, calibrated->command->options.task.ignored, error);
@@ -173,6 +180,7 @@ static int calibrated_probabilities(struct predict_calibration *calibrated, bool
     p->prediction = calibrated->prediction;
     p->max_probability = calibrated->max_probability;
     p->entropy = calibrated->entropy;
+    p->loss = p->labels && !foreign ? calibrated->loss : NULL;
     p->expected_entropy = p->mutual_information = NULL;
     return code;
 }

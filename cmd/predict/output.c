@@ -7,7 +7,7 @@
 #include "cmd/shared/report.h"
 #include "cmd/shared/table_output.h"
 
-enum { COLUMNS_MAX = 8 };
+enum { COLUMNS_MAX = 11 };
 
 /* The columns of a table, and where a block of predictions has them. */
 struct columns {
@@ -62,6 +62,26 @@ static void predict_output_add_calibrated(struct columns *columns,
     }
 }
 
+/* Adds the targets, and their losses where these are known. */
+static void predict_output_add_targets(struct columns *columns, const struct predict_output *output,
+                                       const struct ivon_predictions *p)
+{
+    const struct ivon_predict_shape *shape = &output->shape;
+    enum ivon_likelihood likelihood = output->command->options.task.likelihood;
+    const struct ivon_likelihood_traits *traits = ivon_likelihood_traits(likelihood);
+    size_t targets = ivon_likelihood_targets(likelihood, shape->outputs);
+    if (!shape->targets)
+        return;
+    if (traits->regression)
+        predict_output_add(columns, shape, "label", NULL, IVON_F32, targets, p->targets);
+    else
+        predict_output_add_classes(columns, shape, "label", NULL, IVON_NAMES,
+                                   traits->classes ? 0 : targets, p->labels);
+    /* A calibration of classes and events finds their losses itself. */
+    if (shape->losses || (output->calibrated && !traits->regression))
+        predict_output_add(columns, shape, "loss", NULL, IVON_F64, 0, p->loss);
+}
+
 static struct columns predict_output_list_columns(const struct predict_output *output,
                                                   const struct ivon_predictions *p)
 {
@@ -80,6 +100,8 @@ static struct columns predict_output_list_columns(const struct predict_output *o
         if (!npy && (!traits->noise || command->options.task.noise_std > 0))
             predict_output_add(&columns, shape, "aleatoric_std", NULL, IVON_F32, numbers,
                                p->aleatoric_std);
+        if (!npy)
+            predict_output_add_targets(&columns, output, p);
     } else {
         if (!npy) {
             predict_output_add_classes(&columns, shape, "prediction", NULL, IVON_NAMES,
@@ -94,6 +116,8 @@ static struct columns predict_output_list_columns(const struct predict_output *o
             predict_output_add(&columns, shape, "mutual_information", NULL, IVON_F32, 0,
                                p->mutual_information);
         }
+        if (!npy)
+            predict_output_add_targets(&columns, output, p);
         predict_output_add(&columns, shape, "probabilities", "p", IVON_F32, shape->outputs,
                            p->probabilities);
     }

@@ -71,7 +71,7 @@ struct ivon_predict_options {
     /* Metrics, where there are targets: their errors need the sums of 16 groups of samples. Without
        them, 16 samples or fewer need a single sum. */
     bool metrics;
-    bool descriptions; /* of each row its prediction, greatest probability and entropies */
+    bool descriptions; /* of each row its prediction, greatest probability, entropies and loss */
     enum ivon_predict_method method; /* a linearised network: of one posterior, not recalibrated */
     bool sample_outputs; /* also the outputs of every sample, or draw; not in closed form */
 };
@@ -99,7 +99,7 @@ IVON_API bool ivon_predict_varies(const struct ivon_predict_options *options, si
 struct ivon_predictions {
     uint64_t first;
     size_t count;
-    /* Null without descriptions: prediction, max_probability and the entropies. */
+    /* Null without descriptions: prediction, max_probability, the entropies and the loss. */
     const int64_t *prediction;       /* R: argmax; Bernoulli: R × K of 0 and 1 */
     const float *probabilities;      /* R × K */
     const float *max_probability;    /* R; Bernoulli: of the K events the mean of max(p, 1 − p) */
@@ -111,10 +111,13 @@ struct ivon_predictions {
     const float *epistemic_std;
     const float *aleatoric_std; /* of y given its mean, where known */
     const float *logits;        /* R × K */
-    const int64_t *labels;      /* targets: R, or R × K of 0 and 1 */
-    const float *targets;       /* targets of regression, likewise */
-    const bool *counts;         /* R: whether the target counts (ivon/targets.h) */
-    const size_t *positions;    /* count: how many of the example's targets count */
+    /* R: −log of the averaged density of the targets, of which the metrics' NLL is the mean; of K
+       events the mean of their −log p. NaN where the target does not count. */
+    const double *loss;
+    const int64_t *labels;   /* targets: R, or R × K of 0 and 1 */
+    const float *targets;    /* targets of regression, likewise */
+    const bool *counts;      /* R: whether the target counts (ivon/targets.h) */
+    const size_t *positions; /* count: how many of the example's targets count */
     /* Of every sample: members × samples rows of `count`, summed over what counts of an example. */
     const double *log_likelihoods;
     /* Of every sample: targets drawn from what it says, as many as an example has; one of the two,
@@ -130,6 +133,8 @@ struct ivon_predict_shape {
     int64_t tokens; /* 0: no token axis */
     size_t outputs; /* K */
     bool targets;   /* whether the data have them */
+    bool losses; /* whether predictions come with their losses: null without descriptions, without
+                       targets, and where these have no density */
 };
 
 /* A metric of the averaged prediction, with its standard errors. */
@@ -153,6 +158,17 @@ IVON_API void ivon_probabilities_describe(enum ivon_likelihood likelihood, size_
                                           size_t outputs, const float *probabilities,
                                           int64_t *prediction, float *max_probability,
                                           float *entropy);
+
+/*
+ * The losses of averaged probabilities, `rows` × K, with labels as ivon_metrics_add takes them, and
+ * as it averages them to the NLL: −log p of the label, or of K events the mean of theirs. NaN where
+ * a label does not count (ivon/targets.h). Fails on what is no class, with its row, counted from
+ * `first`.
+ */
+IVON_API int ivon_probabilities_losses(enum ivon_likelihood likelihood, uint64_t first, size_t rows,
+                                       size_t outputs, const float *probabilities,
+                                       const int64_t *labels, int64_t ignored, double *losses,
+                                       struct ivon_error *error);
 
 struct ivon_predictor;
 

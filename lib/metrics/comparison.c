@@ -8,6 +8,7 @@
 #include "ivon/metrics.h"
 
 struct ivon_comparison {
+    enum ivon_likelihood likelihood;
     bool classes;
     size_t outputs;
     struct moments agreement, variation; /* over examples */
@@ -27,6 +28,7 @@ int ivon_comparison_new(struct ivon_comparison **out, enum ivon_likelihood likel
     struct ivon_comparison *comparison = calloc(1, sizeof *comparison);
     if (!comparison)
         return ivon_error_memory(error);
+    comparison->likelihood = likelihood;
     comparison->classes = traits->classes;
     comparison->outputs = outputs;
     *out = comparison;
@@ -61,17 +63,14 @@ static void comparison_score(const struct ivon_comparison *comparison, const flo
                              const int64_t *targets, double *accuracy, double *nll)
 {
     size_t outputs = comparison->outputs;
-    *accuracy = *nll = 0;
+    *accuracy = 0;
+    *nll = probabilities_loss(comparison->likelihood, p, outputs, targets);
     if (comparison->classes) {
         *accuracy = probabilities_best(p, outputs) == (size_t)targets[0];
-        *nll = -log(probability_clamp(p[targets[0]]));
         return;
     }
-    for (size_t k = 0; k < outputs; k++) {
-        double probability = probability_clamp(p[k]);
+    for (size_t k = 0; k < outputs; k++)
         *accuracy += (probability_best(p[k]) == (targets[k] == 1)) / (double)outputs;
-        *nll -= (targets[k] ? log(probability) : log1p(-probability)) / (double)outputs;
-    }
 }
 
 static void comparison_add_targets(struct ivon_comparison *comparison, const float *p,

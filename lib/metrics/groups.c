@@ -77,7 +77,8 @@ static struct group *group_find(struct ivon_group_metrics *metrics, int64_t numb
     return group;
 }
 
-static void group_add_classes(struct group *group, const float *p, size_t k, size_t label)
+static void group_add_classes(struct group *group, const float *p, size_t k, size_t label,
+                              double loss)
 {
     size_t best = probabilities_best(p, k);
     double square = 0;
@@ -86,25 +87,25 @@ static void group_add_classes(struct group *group, const float *p, size_t k, siz
         square += residual * residual;
     }
     moments_add(&group->values[0], best == label, 1);
-    moments_add(&group->values[1], -log(probability_clamp(p[label])), 1);
+    moments_add(&group->values[1], loss, 1);
     moments_add(&group->values[2], square, 1);
     moments_add(&group->values[3], probability_clamp(p[best]) - (best == label), 1);
 }
 
-static void group_add_events(struct group *group, const float *p, size_t k, const int64_t *targets)
+static void group_add_events(struct group *group, const float *p, size_t k, const int64_t *targets,
+                             double loss)
 {
-    double correct = 0, nll = 0, square = 0, confidence = 0;
+    double correct = 0, square = 0, confidence = 0;
     for (size_t i = 0; i < k; i++) {
         double probability = probability_clamp(p[i]), residual = probability - (double)targets[i];
         bool best = probability_best(p[i]);
         correct += best == (targets[i] == 1);
         confidence += best ? probability : 1 - probability;
-        nll -= targets[i] ? log(probability) : log1p(-probability);
         square += residual * residual;
     }
     double scale = 1 / (double)k;
     moments_add(&group->values[0], correct * scale, 1);
-    moments_add(&group->values[1], nll * scale, 1);
+    moments_add(&group->values[1], loss, 1);
     moments_add(&group->values[2], square * scale, 1);
     moments_add(&group->values[3], (confidence - correct) * scale, 1);
 }
@@ -125,10 +126,11 @@ int ivon_group_metrics_add(struct ivon_group_metrics *metrics, int64_t number,
     struct group *group = code ? NULL : group_find(metrics, number, error);
     if (!group)
         return code ? code : IVON_ERROR_MEMORY;
+    double loss = probabilities_loss(metrics->likelihood, probabilities, metrics->outputs, labels);
     if (metrics->traits->classes)
-        group_add_classes(group, probabilities, metrics->outputs, (size_t)labels[0]);
+        group_add_classes(group, probabilities, metrics->outputs, (size_t)labels[0], loss);
     else
-        group_add_events(group, probabilities, metrics->outputs, labels);
+        group_add_events(group, probabilities, metrics->outputs, labels, loss);
     return 0;
 }
 

@@ -159,7 +159,8 @@ static void add_classwise(struct ivon_metrics *metrics, const float *p, size_t c
     }
 }
 
-static void metrics_add_categorical(struct ivon_metrics *metrics, const float *p, size_t class)
+static void metrics_add_categorical(struct ivon_metrics *metrics, const float *p, size_t class,
+                                    double loss)
 {
     size_t best = probabilities_best(p, metrics->outputs);
     double square = 0;
@@ -169,25 +170,24 @@ static void metrics_add_categorical(struct ivon_metrics *metrics, const float *p
     }
     add_classwise(metrics, p, class);
     moments_add(&metrics->accuracy, best == class, 1);
-    moments_add(&metrics->nll, -log(probability_clamp(p[class])), 1);
+    moments_add(&metrics->nll, loss, 1);
     moments_add(&metrics->square, square, 1);
     keep_confidence(metrics, probability_clamp(p[best]), best == class);
 }
 
 static void metrics_add_bernoulli(struct ivon_metrics *metrics, const float *p,
-                                  const int64_t *targets)
+                                  const int64_t *targets, double loss)
 {
-    double correct = 0, nll = 0, square = 0, outputs = (double)metrics->outputs;
+    double correct = 0, square = 0, outputs = (double)metrics->outputs;
     for (size_t k = 0; k < metrics->outputs; k++) {
         double probability = probability_clamp(p[k]), residual = probability - (double)targets[k];
         bool best = probability_best(p[k]), right = best == (targets[k] == 1);
         correct += right;
-        nll -= targets[k] ? log(probability) : log1p(-probability);
         square += residual * residual;
         keep_confidence(metrics, best ? probability : 1 - probability, right);
     }
     moments_add(&metrics->accuracy, correct / outputs, 1);
-    moments_add(&metrics->nll, nll / outputs, 1);
+    moments_add(&metrics->nll, loss, 1);
     moments_add(&metrics->square, square / outputs, 1);
 }
 
@@ -214,10 +214,11 @@ int ivon_metrics_add(struct ivon_metrics *metrics, uint64_t first, size_t count,
         const float *p = probabilities + i * outputs;
         if (!targets_count(&targets, likelihood, outputs, i))
             continue;
+        double loss = probabilities_loss(likelihood, p, outputs, labels + i * width);
         if (metrics->traits->classes)
-            metrics_add_categorical(metrics, p, (size_t)labels[i]);
+            metrics_add_categorical(metrics, p, (size_t)labels[i], loss);
         else
-            metrics_add_bernoulli(metrics, p, labels + i * width);
+            metrics_add_bernoulli(metrics, p, labels + i * width, loss);
     }
     return code;
 }

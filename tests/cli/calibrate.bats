@@ -77,7 +77,8 @@ def all_of(path):
     with h5py.File(path) as f:
         return {k: f[k][()] for k in f}
 a, b, d = all_of("a.h5"), all_of("b.h5"), all_of("d.h5")
-assert set(a) == {"prediction", "max_probability", "entropy", "probabilities", "set_size", "prediction_set"}
+assert set(a) == {"prediction", "max_probability", "entropy", "label", "loss", "probabilities", "set_size",
+                  "prediction_set"}
 for key in a:
     assert np.array_equal(a[key], b[key]), key
     assert np.allclose(a[key], d[key], atol=1e-6), key

@@ -75,7 +75,7 @@ with h5py.File("t.h5") as f:
   both "label suggested" ivon-sensitivity -q p.h5 --suspects
   both "label confused" ivon-sensitivity -q p.h5 --suspects=classes
   both group ivon-sensitivity -q p.h5 --groups=kind
-  both prediction ivon-predict -q p.h5
+  both 'prediction label' ivon-predict -q p.h5
   both prediction ivon-predict -q p.h5 --acquire=entropy
   both label ivon-influence -q p.h5 --queries=number.csv --rows=3,7
   both group ivon-influence -q p.h5 --queries=number.csv --rows=3,7 --groups=kind

@@ -65,7 +65,7 @@ PYTHON
 @test "the mean predicts means, deviations and densities" {
   P p.h5 --mean --logits -o mean.h5
   P p.h5 --mean --metrics --json > mean.json
-  P p.h5 --mean | head -1 | grep -qx 'index,mean_0,mean_1,epistemic_std_0,epistemic_std_1,aleatoric_std_0,aleatoric_std_1'
+  P p.h5 --mean | head -1 | grep -qx 'index,mean_0,mean_1,epistemic_std_0,epistemic_std_1,aleatoric_std_0,aleatoric_std_1,label_0,label_1,loss'
   oracle '
 found, (mu, t) = read("mean.h5"), split(f)
 for name, expected in ("mean", mu), ("logits", f), ("aleatoric_std", np.exp(t / 2)), ("epistemic_std", 0 * mu):

@@ -188,7 +188,7 @@ for name in ("a", "one", "cold"):
     assert not read(name + ".h5", "mutual_information").any()
 with h5py.File("a.h5", "r") as a:
     assert sorted(a) == sorted(("prediction", "max_probability", "entropy", "expected_entropy",
-                                "mutual_information", "probabilities", "logits")), sorted(a)
+                                "mutual_information", "label", "loss", "probabilities", "logits")), sorted(a)
     assert a.attrs["format"] in ("ivon-table", b"ivon-table")
 with h5py.File("npy.h5", "r") as a:
     assert "logits" not in a'
@@ -231,7 +231,7 @@ near(read("cold.h5", "probabilities"), read("mean.h5", "probabilities"))'
   cmp a.jsonl b.jsonl
   cmp a.npy other
   head -1 a.csv
-  [ "$(head -1 a.csv)" = "index,prediction,max_probability,entropy,expected_entropy,mutual_information,p0,p1,p2" ]
+  [ "$(head -1 a.csv)" = "index,prediction,max_probability,entropy,expected_entropy,mutual_information,label,loss,p0,p1,p2" ]
   [ "$(wc -l < a.csv)" -eq 21 ]
   check '
 rows = list(csv.DictReader(open("a.csv")))
@@ -321,7 +321,7 @@ def linearised(path, x, tau=1.0, only=None):
   $closed --linear=draws -n 3 -o seed.h5
   cmp one.h5 three.h5
   $closed > a.csv
-  [ "$(head -1 a.csv)" = "index,prediction,max_probability,entropy,p0,p1,p2" ]
+  [ "$(head -1 a.csv)" = "index,prediction,max_probability,entropy,label,loss,p0,p1,p2" ]
   $closed --metrics --ood=data.h5:/some > ood
   [ "$(grep -c auroc ood)" -eq 2 ]
   $closed --linear=draws -n 3 --metrics --ood=data.h5:/some | grep -q mutual_information.auroc
@@ -335,7 +335,7 @@ assert np.max(np.abs(softmax(f) - softmax(moderate(f, c)))) > .05
 near(read("a.h5", "probabilities"), softmax(moderate(f, c)), 3e-6)
 near(read("a.h5", "logits"), f, 4e-6)
 near(read("a.h5", "entropy"), entropy(softmax(moderate(f, c))), 1e-5)
-assert sorted(h5py.File("a.h5")) == ["entropy", "logits", "max_probability", "prediction", "probabilities"]
+assert sorted(h5py.File("a.h5")) == ["entropy", "label", "logits", "loss", "max_probability", "prediction", "probabilities"]
 p = softmax(moderate(*linearised("p.h5", x, only=["fc2.weight"])))
 near(read("some.h5", "probabilities"), p, 3e-6)
 some, ll = (json.load(open(n + ".json")) for n in ("some", "ll"))
@@ -409,7 +409,7 @@ near(read("tokens.out.h5", "probabilities"), softmax(network(w, x) / np.sqrt(1 +
     --metrics --json > a.json
   ivon-predict -q r.h5 --data=data.h5:/float --likelihood=gaussian --noise-std=.5 -n 6 > a.csv
   ivon-predict -q r.h5 --data=data.h5:/float --likelihood=gaussian --noise-std=.5 -n 1 -o one.h5
-  [ "$(head -1 a.csv)" = "index,mean_0,mean_1,epistemic_std_0,epistemic_std_1,aleatoric_std_0,aleatoric_std_1" ]
+  [ "$(head -1 a.csv)" = "index,mean_0,mean_1,epistemic_std_0,epistemic_std_1,aleatoric_std_0,aleatoric_std_1,label_0,label_1,loss" ]
   [ "$(wc -l < a.csv)" -eq 21 ]
   check '
 x, y = read("data.h5", "float/x"), read("data.h5", "float/y")
@@ -431,9 +431,9 @@ assert abs(a["nll"]["value"] / nll - 1) < 1e-5, (a["nll"], nll)'
   ivon-predict -q r.h5 --data=data.h5:/float --likelihood=gaussian -n 3 > bare.csv
   ivon-predict -q r.h5 --data=data.h5:/float --likelihood=gaussian -n 3 --targets= > without.csv
   ivon-predict -q r.h5 --data=data.h5:/float --likelihood=gaussian --noise-std=.5 -n 3 > noise.csv
-  cmp bare.csv without.csv
-  [ "$(head -1 bare.csv)" = "index,mean_0,mean_1,epistemic_std_0,epistemic_std_1" ]
-  cmp bare.csv <(cut -d, -f1-5 noise.csv)
+  cmp without.csv <(cut -d, -f1-5 bare.csv)
+  [ "$(head -1 bare.csv)" = "index,mean_0,mean_1,epistemic_std_0,epistemic_std_1,label_0,label_1" ]
+  cmp bare.csv <(cut -d, -f1-5,8,9 noise.csv)
 }
 
 @test "events of their own get one probability each" {
@@ -457,7 +457,7 @@ near(a["nll"]["value"], -np.mean(np.log(np.where(y, p, 1 - p))), 1e-5)'
   ivon-predict -q tokens.h5 --data=data.h5:/tokens -n 2 --format=jsonl > a.jsonl
   ivon-predict -q tokens.h5 --data=data.h5:/tokens -n 2 --metrics --json > a.json
   head -1 a.csv
-  [ "$(head -1 a.csv)" = "index,token,prediction,max_probability,entropy,expected_entropy,mutual_information,p0,p1,p2,p3,p4" ]
+  [ "$(head -1 a.csv)" = "index,token,prediction,max_probability,entropy,expected_entropy,mutual_information,label,loss,p0,p1,p2,p3,p4" ]
   [ "$(wc -l < a.csv)" -eq 13 ]
   check '
 x, y = read("data.h5", "tokens/x"), read("data.h5", "tokens/y")
@@ -472,6 +472,81 @@ used = y != -100
 a = json.load(open("a.json"))["metrics"]
 near(a["nll"]["value"], -np.mean(np.log(p[used][np.arange(used.sum()), y[used]])), 1e-5)
 near(a["accuracy"]["value"], np.mean(p.argmax(2)[used] == y[used]), 1e-12)'
+}
+
+@test "each row has its label and its loss, of which the NLL is the mean, whatever the likelihood" {
+  toys
+  printf '%s\n' ant bee 'wasp, red' > names.txt
+  $python -c 'import h5py, numpy as np
+with h5py.File("data.h5", "a") as f:
+    f["counts/x"] = f["x"][()]
+    f["counts/y"] = np.random.default_rng(3).poisson(2, (len(f["x"]), 2)).astype("f4")
+with h5py.File("tri.h5", "w") as f:
+    f["x"], f["y"] = np.zeros((2, 1), "f4"), [0, -100]
+np.save("tri.npy", np.full((2, 3), 1 / 3, "f4"))'
+  one() { # NAME POSTERIORS AND OPTIONS: every format, and the metrics
+    local name=$1 suffix
+    shift
+    for suffix in h5 csv jsonl; do ivon-predict -q "$@" -o "$name.$suffix"; done
+    ivon-predict -q "$@" --metrics --json > "$name.json"
+  }
+  one classes p.h5 --data=data.h5 -n 5
+  one mean p.h5 --data=data.h5 --mean
+  one linear p.h5 --data=data.h5 --method=linear
+  one several p.h5 q.h5 --data=data.h5 -n 2 --classes=names.txt
+  one events p.h5 --data=data.h5:/events --likelihood=bernoulli -n 3
+  one sequence tokens.h5 --data=data.h5:/tokens -n 2
+  one normal r.h5 --data=data.h5:/float --likelihood=gaussian --noise-std=.7 -n 3
+  one exact r.h5 --data=data.h5:/float --likelihood=gaussian --noise-std=.7 --method=linear
+  one own r.h5 --data=data.h5:/real --likelihood=heteroscedastic -n 3
+  one counts r.h5 --data=data.h5:/counts --likelihood=poisson -n 3
+  one files --average classes.h5 mean.h5 --data=data.h5
+  ivon-calibrate -q p.h5 --data=data.h5 -n 5 --method=temperature -o calibration.json
+  one calibrated p.h5 --data=data.h5 -n 5 --calibration=calibration.json
+  ivon-predict -q p.h5 --data=data.h5 -n 5 -o classes.npy
+  ivon-predict -q r.h5 --data=data.h5:/float --likelihood=gaussian -n 3 -o unknown.h5
+  ivon-predict -q r.h5 --data=data.h5:/counts --likelihood=poisson --method=linear -o open.h5
+  ivon-predict -q p.h5 --data=data.h5 --targets= -n 3 -o none.h5
+  expect 65 "tri.h5: row 1: target -100, expected a class from 0 to 2" \
+    ivon-predict --average tri.npy --data=tri.h5 --ignore-label=-1 -o bad.h5
+  check '
+names = open("names.txt").read().split("\n")[:3]
+field = dict(normal="float/y", exact="float/y", own="real/y", counts="counts/y", events="events/y", sequence="tokens/y")
+def cells(row, name):
+    return [v for k, v in row.items() if k == name or k.startswith(name + "_")]
+for case in ("classes mean linear several events sequence normal exact own counts files calibrated").split():
+    target, loss = read("data.h5", field.get(case, "y")), read(case + ".h5", "loss")
+    assert np.array_equal(read(case + ".h5", "label"), target) and loss.dtype == "f8", case
+    nll = json.load(open(case + ".json"))["metrics"]["nll"]["value"]
+    counts = target != -100 if case == "sequence" else np.ones(loss.shape, bool)
+    assert loss.shape == counts.shape and np.array_equal(np.isnan(loss), ~counts), case
+    # sums of at most 20 numbers below 2^7, of 53 bits, in another order
+    assert abs(loss[counts].mean() - nll) < 20 * 2.0**-46, (case, loss[counts].mean(), nll)
+    rows = list(csv.DictReader(open(case + ".csv")))
+    lines = [json.loads(line) for line in open(case + ".jsonl")]
+    assert np.array_equal([float(r["loss"]) for r in rows], loss.ravel(), equal_nan=True), case
+    assert np.array_equal(np.array([l["loss"] for l in lines], float), loss, equal_nan=True), case
+    if case == "several":
+        target = np.array([names[y] for y in target])
+    kind = target.dtype.type if target.dtype.kind == "f" else str
+    assert [[kind(v) for v in cells(r, "label")] for r in rows] == \
+        np.vectorize(kind, otypes=[object])(target).reshape(len(rows), -1).tolist(), case
+    assert np.array_equal(np.array([l["label"] for l in lines], target.dtype), target), case
+p, y = np.float64(read("several.h5", "probabilities")), read("data.h5", "y")
+near(read("several.h5", "loss"), -np.log(p[np.arange(EXAMPLES), y]), 1e-15 * 2**6)
+f = np.stack([network(weights("r.h5", s), read("data.h5", "x")) for s in range(3)])
+d = -((read("data.h5", "float/y") - f) / .7) ** 2 / 2 - np.log(.7 * np.sqrt(2 * np.pi))
+near(read("normal.h5", "loss"), -np.log(np.mean(np.exp(d.sum(2)), 0)), 1e-3)
+p, q = (np.float64(read(name + ".h5", "loss")) for name in ("classes", "calibrated"))
+assert np.abs(p - q).max() > 1e-3  # it is of what was calibrated
+for name in "unknown", "open", "none":
+    with h5py.File(name + ".h5") as h:
+        assert "loss" not in h and ("label" in h) == (name != "none"), (name, sorted(h))'
+  ivon-plot sensitivity --column=loss sequence.csv -o losses.svg
+  if grep 'left out' losses.svg; then return 1; fi
+  ivon-plot reliability --classes=names.txt several.csv -o reliability.svg
+  ivon-plot reliability --classes=names.txt several.csv --data=data.h5 -o data.svg
+  cmp reliability.svg data.svg
 }
 
 @test "metrics are those of the predictions, with both errors" {

@@ -67,7 +67,7 @@ def check_predict(data):
     for posterior in "events.h5", ip.load("events.h5"):
         for given in "data.h5", (x, both), {"x": x, "both": both}:
             found = ip.predict(posterior, given, targets="both", **options)
-            same(found, told, names)
+            same(found, told, names + ["loss"])
             assert found["prediction"].shape == (80, 2) and 0 < found["errors"]["nll"] < 1
             assert found["metrics"]["accuracy"] == (found["prediction"] == both).mean()
     alone = ip.predict("events.h5", x.astype("f8"), **options)
@@ -77,12 +77,12 @@ def check_predict(data):
                  "--likelihood=gaussian", "--method=linear", "--noise-std=0.5")
     found = ip.predict("number.h5", "data.h5", targets="number", likelihood="gaussian",
                        method="linear", noise_std=0.5)
-    same(found, told, ["mean", "epistemic_std", "aleatoric_std"])
+    same(found, told, ["mean", "epistemic_std", "aleatoric_std", "loss"])
     told = table("predict", "events.h5", "--data=data.h5", "--targets=number",
                  "--likelihood=heteroscedastic", "--samples=3")
     found = ip.predict("events.h5", "data.h5", targets="number", likelihood="heteroscedastic",
                        samples=3)
-    same(found, told, ["mean", "epistemic_std", "aleatoric_std"])
+    same(found, told, ["mean", "epistemic_std", "aleatoric_std", "loss"])
     assert found["mean"].shape == (80, 1), found["mean"].shape
     told = table("predict", "tokens.h5", "tokens.h5", "--weights=1,3", "--data=data.h5",
                  "--inputs=tokens", "--targets=tokens", "--samples=2", "--posterior-temperature=0.5")

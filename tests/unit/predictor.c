@@ -60,6 +60,7 @@ struct seen {
     bool stops;
     float p[EXAMPLES][CLASSES], largest[EXAMPLES], entropy[EXAMPLES], expected[EXAMPLES];
     float information[EXAMPLES];
+    double loss[EXAMPLES];
     int64_t prediction[EXAMPLES], labels[EXAMPLES];
     double log_likelihoods[2 * SAMPLES][EXAMPLES];
     size_t passes;
@@ -80,6 +81,7 @@ static int see(void *context, const struct ivon_predictions *block, struct ivon_
     memcpy(seen->entropy + first, block->entropy, count * sizeof(float));
     memcpy(seen->expected + first, block->expected_entropy, count * sizeof(float));
     memcpy(seen->information + first, block->mutual_information, count * sizeof(float));
+    memcpy(seen->loss + first, block->loss, count * sizeof(double));
     memcpy(seen->prediction + first, block->prediction, count * sizeof(int64_t));
     memcpy(seen->labels + first, block->labels, count * sizeof(int64_t));
     assert_null(block->mean);
@@ -182,6 +184,7 @@ static int see_probabilities(void *context, const struct ivon_predictions *block
     assert_null(block->entropy);
     assert_null(block->expected_entropy);
     assert_null(block->mutual_information);
+    assert_null(block->loss);
     return 0;
 }
 
@@ -249,6 +252,7 @@ static void metrics_of_predictions(void **state)
     double hits = 0, nll = 0, nll_at_mean = 0;
     for (size_t i = 0; i < EXAMPLES; i++) {
         hits += seen.prediction[i] == problem.labels[i];
+        assert_true(seen.loss[i] == -log((double)seen.p[i][problem.labels[i]]));
         nll -= log((double)seen.p[i][problem.labels[i]]) / EXAMPLES;
         nll_at_mean -= log(at_mean[i][problem.labels[i]]) / EXAMPLES;
     }
@@ -452,6 +456,32 @@ static void probabilities_from_elsewhere(void **state)
     assert_true(fabs((double)entropy[1] - log(2)) < 0x1p-22);
 }
 
+static int losses_of(enum ivon_likelihood likelihood, size_t outputs, const float *p,
+                     const int64_t *labels, int64_t ignored, double losses[3],
+                     struct ivon_error *error)
+{
+    return ivon_probabilities_losses(likelihood, 40, 3, outputs, p, labels, ignored, losses, error);
+}
+
+/* Powers of two, whose logarithms are known. */
+static void losses_from_elsewhere(void **state)
+{
+    (void)state;
+    const float p[] = {0.5F, 0.25F, 0.25F, 0.25F, 0.5F, 0.25F, 0, 1, 0};
+    const float events[] = {0.5F, 0.25F, 0.75F, 0, 1, 0};
+    const int64_t labels[] = {1, -100, 0}, happened[] = {1, 0, 0, 0, -1, -1};
+    double losses[3];
+    struct ivon_error error = {0};
+    assert_int_equal(losses_of(IVON_CATEGORICAL, 3, p, labels, -100, losses, &error), 0);
+    assert_true(fabs(losses[0] - 2 * log(2)) < 0x1p-50 && isnan(losses[1]) && isinf(losses[2]));
+    assert_int_equal(losses_of(IVON_CATEGORICAL, 3, p, labels, INT64_MIN, losses, &error),
+                     IVON_ERROR_DATA);
+    assert_string_equal(error.message, "row 41: target -100, expected a class from 0 to 2");
+    assert_int_equal(losses_of(IVON_BERNOULLI, 2, events, happened, -1, losses, &error), 0);
+    assert_true(fabs(losses[0] - (log(2) + log(4.0 / 3)) / 2) < 0x1p-50);
+    assert_true(fabs(losses[1] - log(2)) < 0x1p-50 && isnan(losses[2]));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -465,6 +495,7 @@ int main(void)
         cmocka_unit_test(fixed_parameters_and_stops),
         cmocka_unit_test(predictions_vary_with_their_weights),
         cmocka_unit_test(probabilities_from_elsewhere),
+        cmocka_unit_test(losses_from_elsewhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

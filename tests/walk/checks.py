@@ -25,7 +25,7 @@ WARNING = re.compile(r"^ivon-[a-z-]+: (warning: |.*: warning: )")
 UNKNOWN = re.compile(r"(_se|standard_error|monte_carlo_error|approximation_k)$|^(ess|weight_decay)$")
 COLUMNS = {
     "predict": r"index|token|prediction|max_probability|entropy|expected_entropy|mutual_information|"
-               r"probabilities|logits|mean|(epistemic|aleatoric)_std|set_size|prediction_set|lower|upper|rank|score|"
+               r"probabilities|logits|label|loss|mean|(epistemic|aleatoric)_std|set_size|prediction_set|lower|upper|rank|score|"
                r"path|shift|level|(accuracy|rmse|nll|brier|crps|ece|aurc|coverage(_90|_at_risk)?|set_size|width)(_se)?",
     "sensitivity": r"index|token|label|prediction|loss|residual|deviation|mpe|self_influence|loo_loss|"
                    r"influence|logits|residual_vector|deviation_vector|variance|covariance|group|count|"

@@ -201,8 +201,9 @@ def predict(posterior: Union[Given, Sequence[Given]], data: Data, *, samples: in
     Returns arrays of N examples, of T tokens where the network has an axis of these, and K outputs:
     probabilities (N x K), prediction, max_probability, entropy, expected_entropy and
     mutual_information in nats (N); of regression mean, epistemic_std and aleatoric_std (N x K);
-    logits, those at the mean, where asked for. Where there are targets, `metrics` is a dictionary
-    of numbers, and `errors` of their standard errors over examples.
+    logits, those at the mean, where asked for. Where there are targets, loss is -log of their
+    averaged density (N), `metrics` a dictionary of numbers, and `errors` of their standard errors
+    over examples.
     """
     common, options = Task(**task), lib.options(lib.ivon_predict_options)
     common.fill(options)
@@ -236,7 +237,7 @@ def predict(posterior: Union[Given, Sequence[Given]], data: Data, *, samples: in
             lib.ivon_predictions, library.ivon_examples_count(handle),
             dict(prediction=one, probabilities=wide, max_probability=rows, entropy=rows,
                  expected_entropy=rows, mutual_information=rows, mean=means, epistemic_std=means,
-                 aleatoric_std=means, logits=wide))
+                 aleatoric_std=means, logits=wide, loss=rows))
         run("ivon_predictor_run", predictor, run.on_block, None)
         found = blocks.arrays
         if name is not None and options.metrics:

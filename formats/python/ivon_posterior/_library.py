@@ -157,7 +157,8 @@ class ivon_predict_options(Structure):
 
 
 class ivon_predict_shape(Structure):
-    _fields_ = [("tokens", c_int64), ("outputs", c_size_t), ("targets", c_bool)]
+    _fields_ = [("tokens", c_int64), ("outputs", c_size_t), ("targets", c_bool),
+                ("losses", c_bool)]
 
 
 class ivon_predict_metric(Structure):
@@ -170,7 +171,7 @@ class ivon_predictions(Structure):
                 ("entropy", POINTER(c_float)), ("expected_entropy", POINTER(c_float)),
                 ("mutual_information", POINTER(c_float)), ("mean", POINTER(c_float)),
                 ("epistemic_std", POINTER(c_float)), ("aleatoric_std", POINTER(c_float)),
-                ("logits", POINTER(c_float))]
+                ("logits", POINTER(c_float)), ("loss", POINTER(c_double))]
 
 
 class ivon_sensitivity_options(Structure):

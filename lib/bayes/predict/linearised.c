@@ -45,9 +45,11 @@ static bool linearised_needs_matrix(const struct ivon_predictor *predictor)
 {
     const struct ivon_task *task = &predictor->options.task;
     const struct likelihood likelihood = {task->likelihood, predictor->outputs.k, task->noise_std};
-    return !predictor->closed || (likelihood.k > 1 && predictor->data.field >= 0 &&
-                                  predictor->options.metrics && likelihood_is_known(&likelihood) &&
-                                  likelihood_kind_of(task->likelihood)->normal_density);
+    const struct ivon_predict_options *options = &predictor->options;
+    return !predictor->closed ||
+           (likelihood.k > 1 && predictor->data.field >= 0 &&
+            (options->metrics || options->descriptions) && likelihood_is_known(&likelihood) &&
+            likelihood_kind_of(task->likelihood)->normal_density);
 }
 
 /* The tile. */

@@ -243,9 +243,9 @@ static size_t predict_piece_bytes(const struct ivon_predictor *predictor)
     enum ivon_likelihood likelihood = predictor->options.task.likelihood;
     size_t all = predict_elements(predictor) * sizeof(float);
     if (ivon_likelihood_traits(likelihood)->regression)
-        return 3 * all;
+        return 3 * all + predictor->outputs.tokens * sizeof(double);
     return all + outputs_targets(&predictor->outputs) * sizeof(int64_t) +
-           predictor->outputs.tokens * 4 * sizeof(float);
+           predictor->outputs.tokens * (4 * sizeof(float) + sizeof(double));
 }
 
 /* Allocates the log-likelihoods and the replicated targets of every sample. */
@@ -261,6 +261,13 @@ static bool allocate_matrix(struct ivon_predictor *predictor)
         predictor->label_replicates = calloc(targets, sizeof(int64_t));
     return predictor->log_likelihoods &&
            (predictor->number_replicates || predictor->label_replicates);
+}
+
+/* Returns whether each row has its loss. */
+static bool predict_has_losses(const struct ivon_predictor *predictor)
+{
+    const struct ivon_predict_options *options = &predictor->options;
+    return options->descriptions && predictor->data.field >= 0 && has_density(options);
 }
 
 static bool predict_allocate_results(struct ivon_predictor *predictor)
@@ -291,6 +298,8 @@ static bool predict_allocate_results(struct ivon_predictor *predictor)
             fine = fine && results->expected_entropy && results->mutual_information;
         }
     }
+    if (predict_has_losses(predictor))
+        fine = fine && (results->loss = calloc(rows, sizeof(double)));
     if (options->logits || options->nll_at_mean) {
         size_t block = predictor->block * predict_elements(predictor);
         fine = fine && (predictor->logits = calloc(block, sizeof(float)));
@@ -507,6 +516,7 @@ void ivon_predictor_free(struct ivon_predictor *predictor)
     free(results->mean);
     free(results->epistemic_std);
     free(results->aleatoric_std);
+    free(results->loss);
     free(predictor->members);
     free(predictor->logits);
     free(predictor->log_likelihoods);
@@ -525,7 +535,8 @@ struct ivon_predict_shape ivon_predictor_shape(const struct ivon_predictor *pred
     return (struct ivon_predict_shape){
         .tokens = predictor->outputs.token_axis ? (int64_t)predictor->outputs.tokens : 0,
         .outputs = predictor->outputs.k,
-        .targets = predictor->data.field >= 0};
+        .targets = predictor->data.field >= 0,
+        .losses = predictor->results.loss};
 }
 
 bool ivon_predictor_saw_probabilities(const struct ivon_predictor *predictor)

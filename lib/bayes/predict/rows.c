@@ -7,6 +7,7 @@
 
 #include "core/dispatch.h"
 #include "core/error.h"
+#include "metrics/likelihood/probabilities.h"
 
 enum { TILE = LIKELIHOOD_TILE };
 
@@ -166,13 +167,13 @@ void rows_densities(const struct row_sums *sums, size_t without, size_t row, siz
     size_t k = sums->likelihood.k, width = ivon_likelihood_targets(sums->likelihood.kind, k);
     for (size_t i = 0; i < count; i++) {
         double log_scale = -INFINITY, sum = 0;
-        for (size_t j = 0; j < width; j++)
+        for (size_t j = 0; j < width && means; j++)
             means[i * width + j] = 0;
         for (size_t g = 0; g < sums->groups; g++) {
             size_t at = g * sums->capacity + row + i;
             if (g == without)
                 continue;
-            for (size_t j = 0; j < width; j++)
+            for (size_t j = 0; j < width && means; j++)
                 means[i * width + j] += sums->sums.first[at * k + j] / total;
             if (sums->sums.density_sum[at] > 0)
                 likelihood_add_log(&log_scale, &sum,
@@ -181,6 +182,25 @@ void rows_densities(const struct row_sums *sums, size_t without, size_t row, siz
         log_densities[i] = likelihood_is_known(&sums->likelihood)
                                ? log_scale + log(sum) - log(total)
                                : NAN;
+    }
+}
+
+void rows_losses(const struct row_sums *sums, size_t row, size_t count, const float *probabilities,
+                 const struct row_targets *targets, double *losses)
+{
+    enum ivon_likelihood likelihood = sums->likelihood.kind;
+    size_t k = sums->likelihood.k, width = ivon_likelihood_targets(likelihood, k);
+    bool regression = sums->kind->traits.regression;
+    if (regression)
+        rows_densities(sums, ROWS_GROUPS_MAX, row, count, NULL, losses);
+    for (size_t i = 0; i < count; i++) {
+        if (regression)
+            losses[i] = -losses[i];
+        else
+            losses[i] = targets_count(targets, likelihood, k, i)
+                            ? probabilities_loss(likelihood, probabilities + i * k, k,
+                                                 targets->labels + i * width)
+                            : NAN;
     }
 }
 

@@ -58,6 +58,7 @@ struct row_results {
     int64_t *prediction;
     float *probabilities, *max_probability, *entropy, *expected_entropy, *mutual_information;
     float *mean, *epistemic_std, *aleatoric_std;
+    double *loss; /* rows_losses has it, not rows_finish */
 };
 void rows_finish(const struct row_sums *sums, size_t row, size_t count,
                  const struct row_results *results);
@@ -67,8 +68,15 @@ void rows_finish(const struct row_sums *sums, size_t row, size_t count,
 void rows_probabilities(const struct row_sums *sums, size_t without, size_t row, size_t count,
                         float *out);
 
-/* The same for regression: predictive means, of each target, and log densities (count). */
+/* The same for regression: predictive means, of each target, unless null, and log densities
+   (count). */
 void rows_densities(const struct row_sums *sums, size_t without, size_t row, size_t count,
                     double *means, double *log_densities);
+
+/* −log of the averaged density of the targets of the rows [row, row + count), as the metrics have
+   the NLL; NaN of those that do not count. `probabilities`, of these rows, and `targets`, from
+   `row` on, are not used for regression, whose targets were known when samples were added. */
+void rows_losses(const struct row_sums *sums, size_t row, size_t count, const float *probabilities,
+                 const struct row_targets *targets, double *losses);
 
 #endif

@@ -249,6 +249,9 @@ static int finish_tile(void *context, size_t i, int thread, struct ivon_error *e
     predicted.k = at.mean ? width : k;
     int code = outputs_check_finite(&predicted, path, number, at.mean ? at.mean : at.probabilities,
                                     rows, error);
+    const struct row_targets targets = labelled_targets(&predictor->data, first);
+    if (!code && at.loss)
+        rows_losses(&predictor->sums, first, rows, at.probabilities, &targets, at.loss + row);
     if (!code && at.mean && at.aleatoric_std) /* variances may overflow where means do not */
         code = outputs_check_finite(&predicted, path, number, at.aleatoric_std, rows, error);
     return code;
@@ -449,6 +452,7 @@ static struct ivon_predictions predict_run_describe(const struct run *run)
         .logits = predictor->options.logits
                       ? FROM(predictor->logits, at * tokens * predictor->outputs.k)
                       : NULL,
+        .loss = results->loss,
         .labels = FROM(data->labels, at * targets),
         .targets = FROM(data->numbers, at * targets),
         .counts = FROM(data->counts, at * tokens),

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "ivon/predict.h"
 #include "metrics/likelihood/likelihood.h"
+#include "metrics/likelihood/targets.h"
 
 /* The most by which a mean of probabilities in binary32 may exceed 1. */
 static const float excess = 1e-5f;
@@ -41,6 +42,34 @@ size_t probabilities_best(const float *probabilities, size_t count)
         if (probabilities[i] == largest)
             return i;
     return 0;
+}
+
+double probabilities_loss(enum ivon_likelihood likelihood, const float *p, size_t k,
+                          const int64_t *targets)
+{
+    double loss = 0;
+    if (ivon_likelihood_traits(likelihood)->classes)
+        return -log(probability_clamp(p[targets[0]]));
+    for (size_t i = 0; i < k; i++) {
+        double probability = probability_clamp(p[i]);
+        loss -= targets[i] ? log(probability) : log1p(-probability);
+    }
+    return loss / (double)k;
+}
+
+int ivon_probabilities_losses(enum ivon_likelihood likelihood, uint64_t first, size_t rows,
+                              size_t outputs, const float *probabilities, const int64_t *labels,
+                              int64_t ignored, double *losses, struct ivon_error *error)
+{
+    const struct row_targets targets = {.labels = labels, .ignored = ignored};
+    size_t step = ivon_likelihood_targets(likelihood, outputs);
+    int code = targets_check(&targets, likelihood, outputs, 1, NULL, first, rows, error);
+    for (size_t i = 0; i < rows && !code; i++)
+        losses[i] = targets_count(&targets, likelihood, outputs, i)
+                        ? probabilities_loss(likelihood, probabilities + i * outputs, outputs,
+                                             labels + i * step)
+                        : NAN;
+    return code;
 }
 
 void ivon_probabilities_describe(enum ivon_likelihood likelihood, size_t rows, size_t outputs,

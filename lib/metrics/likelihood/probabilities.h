@@ -35,4 +35,9 @@ static inline double probability_clamp(float p)
     return p > 1 ? 1 : p;
 }
 
+/* −log p of a row's targets, which have passed their check: of its class, or over K events the
+   mean. */
+double probabilities_loss(enum ivon_likelihood likelihood, const float *p, size_t k,
+                          const int64_t *targets);
+
 #endif
