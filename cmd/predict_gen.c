@@ -29,6 +29,7 @@ enum {
     KEY_GROUPS,
     KEY_FOLLOW,
     KEY_UNTIL,
+    KEY_IDLE_TIMEOUT,
     KEY_FORMAT,
     KEY_JSON,
 };
@@ -54,6 +55,8 @@ static const struct argp_option option_table[] = {
     {"follow", KEY_FOLLOW, "DIR", 0,
      "Wait for checkpoints that a training writes to DIR, until it holds a file 'done'", 4},
     {"until", KEY_UNTIL, "STEP", 0, "--follow: end after the checkpoint of that step", 4},
+    {"idle-timeout", KEY_IDLE_TIMEOUT, "SECONDS", 0,
+     "--follow: end when no new checkpoint comes for so long", 4},
     {"output", 'o', "FILE", 0, "Write to FILE (default: CSV on standard output)", 5},
     {"pointwise", KEY_POINTWISE, "FILE", 0,
      "Write the numbers of single examples to FILE: .csv, .jsonl or .h5", 5},
@@ -79,9 +82,6 @@ static void predict_gen_check_output(struct predict_gen_command *command, struct
         argp_failure(state, EX_USAGE, 0,
                      "--pointwise: HDF5 holds a known number of rows: with "
                      "--follow it writes CSV or JSON Lines");
-    if (command->follow && file)
-        argp_failure(state, EX_USAGE, 0,
-                     "--follow writes each row as it comes, to standard output: no -o");
 }
 
 static void predict_gen_check_arguments(struct predict_gen_command *command,
@@ -103,6 +103,8 @@ static void predict_gen_check_arguments(struct predict_gen_command *command,
                      "go with it");
     if (command->until >= 0 && !command->follow)
         argp_failure(state, EX_USAGE, 0, "--until is for --follow");
+    if (command->idle_timeout > 0 && !command->follow)
+        argp_failure(state, EX_USAGE, 0, "--idle-timeout is for --follow");
     if (command->draw.sample.temperature == 0)
         argp_failure(state, EX_USAGE, 0, "--posterior-temperature: samples need one above 0");
     if (command->draw.tempered && !command->samples)
@@ -139,6 +141,9 @@ static error_t predict_gen_parse_number(int key, char *argument, struct argp_sta
         return 0;
     case KEY_UNTIL:
         command->until = (int64_t)option_whole(state, "--until", argument, 0, INT64_MAX);
+        return 0;
+    case KEY_IDLE_TIMEOUT:
+        command->idle_timeout = option_positive(state, "--idle-timeout", argument);
         return 0;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -341,8 +346,13 @@ static int predict_gen_follow(struct predict_gen_command *command, struct ivon_e
     struct follow *follow = NULL;
     struct unread unread = {NULL, 0};
     int code = follow_open(&follow, command->follow, progress_signal(), error);
+    if (!code && command->idle_timeout > 0)
+        follow_end_when_idle(follow, command->idle_timeout);
     if (!code)
         code = follow_files(command, follow, &unread, error);
+    if (!code && follow_was_idle(follow) && !command->common.quiet)
+        report_note("%s: no new checkpoint for %g s: the end", command->follow,
+                    command->idle_timeout);
     follow_close(follow);
     if (!code && progress_interrupted())
         code = error_fill(error, IVON_ERROR_CANCELLED, "interrupted");
@@ -432,10 +442,11 @@ static int run_predict_gen(struct predict_gen_command *command, const char *prov
 {
     int64_t step;
     int code = predict_gen_check_inputs(command, error);
+    command->provenance = provenance;
     if (!code)
         code = predict_gen_open_data(command, error);
     if (!code)
-        code = predict_gen_open_table(command, provenance, error);
+        code = predict_gen_open_table(command, error);
     if (!code && command->pointwise)
         code = predict_gen_points_open(command, provenance, error);
     if (!code && command->follow)
@@ -446,7 +457,7 @@ static int run_predict_gen(struct predict_gen_command *command, const char *prov
         code = print_checkpoint(command, command->posteriors[i], &step, error);
     if (!code && command->pointwise)
         code = ivon_table_commit(command->points_table, error);
-    if (!code)
+    if (!code && command->table)
         code = ivon_table_commit(command->table, error);
     return code;
 }
@@ -458,6 +469,8 @@ static void predict_gen_release(struct predict_gen_command *command)
     for (size_t c = 0; c < command->posterior_count && command->points; c++)
         predict_gen_points_free(&command->points[c]);
     free(command->points);
+    for (size_t i = 0; i < command->row_count; i++)
+        free(command->rows[i].classes);
     free(command->rows);
     free(command->group_of);
     if (command->examples != command->all)

@@ -1,6 +1,7 @@
 /* ivon-predict-gen: the rows of its table. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cmd/predict_gen/predict_gen.h"
@@ -93,8 +94,7 @@ static struct columns list_class_columns(const struct predict_gen_row *row,
     return columns;
 }
 
-int predict_gen_open_table(struct predict_gen_command *command, const char *provenance,
-                           struct ivon_error *error)
+int predict_gen_open_table(struct predict_gen_command *command, struct ivon_error *error)
 {
     static const struct predict_gen_row row;
     static const struct ivon_group_removal class;
@@ -108,16 +108,17 @@ int predict_gen_open_table(struct predict_gen_command *command, const char *prov
         .format = (enum ivon_table_format)command->format,
         .rows = command->follow || command->by_class ? IVON_ROWS_OPEN : command->posterior_count,
         .own_index = true,
-        .replace = command->files.force,
+        /* The second file of --follow takes the place of its first. */
+        .replace = command->files.force || command->row_count > 1,
         .creator = creator,
-        .provenance = provenance};
+        .provenance = command->provenance};
     evaluation_name_columns(&command->evaluation, columns.naming, &options);
     return table_output_open(&command->table, command->output, columns.column, columns.count,
                              &options, error);
 }
 
-int predict_gen_write_row(struct predict_gen_command *command, const struct predict_gen_row *row,
-                          struct ivon_error *error)
+static int predict_gen_append(struct predict_gen_command *command,
+                              const struct predict_gen_row *row, struct ivon_error *error)
 {
     int code = 0;
     if (!command->by_class)
@@ -128,6 +129,37 @@ int predict_gen_write_row(struct predict_gen_command *command, const struct pred
         code = ivon_table_append(command->table, 1,
                                  list_class_columns(row, &row->classes[i], &count).data, error);
     }
+    return code;
+}
+
+/* Writes all rows so far as a new file, which takes the place of the one before: whoever reads it
+   finds it whole at any moment. */
+static int predict_gen_renew(struct predict_gen_command *command, struct predict_gen_row *row,
+                             struct ivon_error *error)
+{
+    struct predict_gen_row *grown = realloc(command->rows,
+                                            (command->row_count + 1) * sizeof *grown);
+    if (!grown)
+        return error_memory(error);
+    command->rows = grown;
+    command->rows[command->row_count++] = *row;
+    row->classes = NULL;
+    int code = command->table ? 0 : predict_gen_open_table(command, error);
+    for (size_t i = 0; i < command->row_count && !code; i++)
+        code = predict_gen_append(command, &command->rows[i], error);
+    if (!code)
+        code = ivon_table_commit(command->table, error);
+    ivon_table_close(command->table);
+    command->table = NULL;
+    return code;
+}
+
+int predict_gen_write_row(struct predict_gen_command *command, struct predict_gen_row *row,
+                          struct ivon_error *error)
+{
+    if (command->follow && table_output_file(command->output))
+        return predict_gen_renew(command, row, error);
+    int code = predict_gen_append(command, row, error);
     if (!code && fflush(stdout))
         code = error_fill(error, IVON_ERROR_IO, "standard output: cannot write it: %s",
                           strerror(errno));

@@ -26,8 +26,9 @@ struct predict_gen_command {
     char **posteriors;
     size_t posterior_count;
     const char *follow, *test, *output, *pointwise, *groups;
-    uint64_t subsample; /* 0: all */
-    int64_t until;      /* -1: no end */
+    uint64_t subsample;  /* 0: all */
+    int64_t until;       /* -1: no end */
+    double idle_timeout; /* seconds; 0: none */
     size_t samples;
     int format; /* -1: by the output's suffix */
     int pointwise_format;
@@ -38,9 +39,12 @@ struct predict_gen_command {
     struct ivon_examples *all;      /* what --limit leaves of them, or the same */
     struct ivon_examples *examples; /* what --subsample leaves of those, or the same */
     struct ivon_examples *test_examples;
-    int64_t *group_of; /* each of the examples; null: --groups was not given */
+    int64_t *group_of;      /* each of the examples; null: --groups was not given */
+    const char *provenance; /* of the table; null: absent */
     struct ivon_table *table, *points_table;
-    struct predict_gen_row *rows;      /* of --compare, which are written at the end */
+    /* Of --compare, which are written at the end; or of --follow, where a file has all so far. */
+    struct predict_gen_row *rows;
+    size_t row_count;                  /* of --follow */
     struct predict_gen_points *points; /* of these */
     int64_t checkpoint;                /* the number of the next one */
     bool warned_of_start;              /* of a Hessian that never left it */
@@ -77,10 +81,10 @@ int predict_gen_evaluate(const struct predict_gen_command *command, const char *
 void predict_gen_warn(struct predict_gen_command *command, const struct predict_gen_row *row,
                       const char *path);
 
-/* The table, and one row of it, or one for each class. */
-int predict_gen_open_table(struct predict_gen_command *command, const char *provenance,
-                           struct ivon_error *error);
-int predict_gen_write_row(struct predict_gen_command *command, const struct predict_gen_row *row,
+/* The table, and one row of it, or one for each class. A file that follows a training has them at
+   once, and then the row's classes belong to the command. */
+int predict_gen_open_table(struct predict_gen_command *command, struct ivon_error *error);
+int predict_gen_write_row(struct predict_gen_command *command, struct predict_gen_row *row,
                           struct ivon_error *error);
 
 /* Of `count` examples. */

@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <math.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cmd/shared/memory.h"
@@ -30,6 +32,8 @@ struct follow {
     char *directory;
     struct stat status; /* the directory's, at the start */
     const volatile sig_atomic_t *stop;
+    double idle; /* seconds to wait for a file at most; 0: for ever */
+    bool tired;  /* that long none came */
     int inotify;
     struct file **files; /* by name */
     size_t count, capacity;
@@ -216,18 +220,28 @@ static int follow_gather(struct follow *follow, struct ivon_error *error)
     return code;
 }
 
-/* Waits for an event or a signal. The second is the longest that one can be late which another
-   thread's handler took, and that the directory can be away by what it lay in. */
-static int await(struct follow *follow, struct ivon_error *error)
+static double follow_now(void)
 {
-    static const struct timespec second = {.tv_sec = 1};
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* Waits for an event or a signal, or until a second or what is left of `seconds` is over. The
+   second is the longest that a signal can be late which another thread's handler took, and that the
+   directory can be away by what it lay in. */
+static int await(struct follow *follow, double seconds, struct ivon_error *error)
+{
+    bool short_wait = seconds < 1;
+    const struct timespec most = {.tv_sec = short_wait ? 0 : 1,
+                                  .tv_nsec = short_wait ? (long)(1e9 * seconds) : 0};
     struct pollfd poll = {.fd = follow->inotify, .events = POLLIN};
     sigset_t all, old;
     int ready = 0, reason = 0;
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old); /* none comes between the look and the wait */
     if (!follow->stop || !*follow->stop) {
-        ready = ppoll(&poll, 1, &second, &old);
+        ready = ppoll(&poll, 1, &most, &old);
         reason = errno;
     }
     pthread_sigmask(SIG_SETMASK, &old, NULL);
@@ -288,10 +302,22 @@ void follow_close(struct follow *follow)
     free(follow);
 }
 
+void follow_end_when_idle(struct follow *follow, double seconds)
+{
+    follow->idle = seconds;
+}
+
+bool follow_was_idle(const struct follow *follow)
+{
+    return follow->tired;
+}
+
 int follow_next(struct follow *follow, const char **path, struct ivon_error *error)
 {
+    double end = follow->idle > 0 ? follow_now() + follow->idle : INFINITY;
     *path = NULL;
     follow->current = NULL;
+    follow->tired = false;
     while (!follow->stop || !*follow->stop) {
         int code = follow_gather(follow, error);
         if (code)
@@ -313,7 +339,12 @@ int follow_next(struct follow *follow, const char **path, struct ivon_error *err
             return error_fill(error, IVON_ERROR_INPUT,
                               "%s: was removed or renamed while it was followed",
                               follow->directory);
-        code = await(follow, error);
+        double left = end - follow_now();
+        if (left <= 0) {
+            follow->tired = true;
+            return 0;
+        }
+        code = await(follow, left, error);
         if (code)
             return code;
     }

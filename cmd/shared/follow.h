@@ -19,6 +19,7 @@
 #define CMD_SHARED_FOLLOW_H
 
 #include <signal.h>
+#include <stdbool.h>
 
 #include "ivon/error.h"
 
@@ -30,10 +31,17 @@ int follow_open(struct follow **follow, const char *directory, const volatile si
                 struct ivon_error *error);
 void follow_close(struct follow *follow);
 
+/* Lets follow_next() wait so many seconds at most, more than 0, and end when none came. */
+void follow_end_when_idle(struct follow *follow, double seconds);
+
+/* Returns whether the end came so. */
+bool follow_was_idle(const struct follow *follow);
+
 /*
  * Waits for the next file: "DIRECTORY/NAME", valid until the next call with this `follow`. Null at
- * the end: when *stop is set, at once; or when `done` has appeared, after all that the directory
- * held then. Fails with IVON_ERROR_INPUT when the directory is removed, renamed or unmounted.
+ * the end: when *stop is set, at once; when `done` has appeared, after all that the directory held
+ * then; or when none came for as long as follow_end_when_idle() says. Fails with IVON_ERROR_INPUT
+ * when the directory is removed, renamed or unmounted.
  */
 int follow_next(struct follow *follow, const char **path, struct ivon_error *error);
 

@@ -143,6 +143,42 @@ for i, group in enumerate(np.unique(p.y)):
   [ "$(wc -l < rows.csv)" -eq 4 ]
 }
 
+@test "a file that follows a training is whole at any moment, and following ends when nothing comes" {
+  mkdir run
+  ivon-predict-gen --follow=run --idle-timeout=60 --data="$BATS_FILE_TMPDIR/train.h5" -o rows.csv 2> errors &
+  pid=$!
+  rows() { for _ in $(seq 200); do [ -e rows.csv ] && [ "$(wc -l < rows.csv)" -eq "$1" ] && return; sleep .05; done; return 1; }
+  cp "$BATS_FILE_TMPDIR/step-3.h5" run/.a && mv run/.a run/a.h5
+  rows 2
+  first=$(stat -c %i rows.csv)
+  exec 7< rows.csv # a reader that is slow keeps what it opened
+  cp "$BATS_FILE_TMPDIR/step-10.h5" run/.b && mv run/.b run/b.h5
+  rows 3
+  [ "$(stat -c %i rows.csv)" != "$first" ]
+  [ "$(wc -l <&7)" -eq 2 ]
+  kill -TERM $pid
+  status=0
+  wait $pid || status=$?
+  [ $status -eq 143 ]
+  [ "$(cut -d, -f1 rows.csv | tr '\n' ' ')" = "step 3 10 " ]
+  [ -z "$(ls -A | grep -v -e '^run$' -e '^rows.csv$' -e '^errors$')" ] # nor anything beside it
+  G -q run/a.h5 run/b.h5 | cmp - rows.csv
+
+  run --separate-stderr -0 G --follow=run --idle-timeout=0.2 --by-class -o classes.jsonl
+  [ "$stderr" = "ivon-predict-gen: run: no new checkpoint for 0.2 s: the end" ]
+  G -q run/a.h5 run/b.h5 --by-class --json | cmp - classes.jsonl
+  run --separate-stderr -0 G -q --follow=run --idle-timeout=0.2 -o - # as before
+  [ -z "$stderr" ] && cmp <(echo "$output") rows.csv
+  run --separate-stderr -73 G --follow=run --idle-timeout=0.2 -o rows.csv
+  [[ "$stderr" = *"rows.csv: file exists; --force replaces it" ]]
+  G -q --follow=run --idle-timeout=0.2 --force -o rows.csv
+  mkdir empty
+  G -q --follow=empty --idle-timeout=0.1 -o none.csv
+  cmp none.csv <(head -n 1 rows.csv)
+  run -64 G run/a.h5 --idle-timeout=3
+  [[ "$output" = *"--idle-timeout is for --follow"* ]]
+}
+
 @test "mistakes get one line and the right exit code" {
   expect() {
     local status_wanted=$1 message=$2

@@ -62,6 +62,34 @@ static int clean(void **state)
     return system("rm -rf d e");
 }
 
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
+}
+
+/* The wait begins with each call: what is there comes however late it is asked for. */
+static void ends_when_nothing_comes(void **state)
+{
+    (void)state;
+    struct follow *follow = open_follow("d");
+    follow_end_when_idle(follow, 0.05);
+    touch("d/a");
+    usleep(60000);
+    expect(follow, "d/a");
+    assert_false(follow_was_idle(follow));
+    double start = seconds();
+    expect(follow, NULL);
+    assert_true(follow_was_idle(follow) && seconds() - start >= 0.05);
+    touch("d/b"); /* a caller may go on */
+    expect(follow, "d/b");
+    touch("d/done");
+    expect(follow, NULL);
+    assert_false(follow_was_idle(follow));
+    follow_close(follow);
+}
+
 static void starts_with_what_is_there(void **state)
 {
     (void)state;
@@ -349,6 +377,7 @@ int main(void)
         TEST(needs_a_directory),
         TEST(ends_with_the_directory),
         TEST(stops_by_a_signal),
+        TEST(ends_when_nothing_comes),
     };
     return cmocka_run_group_tests(tests, enter_directory, leave_directory);
 }

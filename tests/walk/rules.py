@@ -514,9 +514,10 @@ def follow(call):
     if not call.chance(0.4):
         return None
     call.arguments = [a for a in call.arguments if a.startswith("-")]
-    call.chosen |= {"until"}
-    return ["--follow=../world/run-" + call.kind] + ([f"--until={call.some(3, 7)}"] if call.chance(0.3)
-                                                     else [])
+    call.chosen |= {"until", "idle-timeout"}
+    return (["--follow=../world/run-" + call.kind] +
+            ([f"--until={call.some(3, 7)}"] if call.chance(0.3) else []) +
+            ([f"--idle-timeout={call.some(30, 0.5, 0)}"] if call.chance(0.2) else []))
 
 
 def average(call):
@@ -806,7 +807,7 @@ RULES = {
         "importance": importance,
         "groups": values("group", "lonely", wrong=("y", "real", "x", "nothing"), edge=0),
         "compare": rarely(flag, 0.2), "pointwise": rarely(values("p.csv", "p.jsonl", "p.h5", wrong=("-", "p.npy"), edge=0), 0.2),
-        "until": rarely(values(1, 7)),
+        "until": rarely(values(1, 7)), "idle-timeout": rarely(values(1, 0)),
     },
     "fit": {
         **COMMON, **STANDARD, **FILES, **INPUT, **DATA, **GRAPH, **BIND,
