@@ -28,7 +28,8 @@ struct train_grid {
     int common_count;
     char **words; /* argv, and behind them each value's word */
     int word_count;
-    bool warned_of_start; /* of a Hessian that never left it */
+    bool warned_of_start;   /* of a Hessian that never left it */
+    bool warned_of_hessian; /* that it will not, as a training began */
 };
 
 static const char *const grid_judges[] = {[TRAIN_JUDGE_TEST] = "test",
@@ -290,9 +291,11 @@ static int grid_train(struct train_grid *grid, size_t index, struct grid_row *ro
     train_command_parse(&command, combination.count, combination.words, ARGP_NO_HELP);
     command.resume = grid->command->resume;
     command.label = label;
+    command.warned_of_hessian = grid->warned_of_hessian;
     *row = (struct grid_row){
         .combination = index, .loss = NAN, .standard_error = NAN, .accuracy = NAN};
     int code = train_recorded(&command, provenance, error);
+    grid->warned_of_hessian = command.warned_of_hessian;
     row->diverged = code && command.diverged;
     progress_wait(false);
     if (!code)

@@ -114,20 +114,22 @@ static bool averages_hessian(enum ivon_method method)
 
 /* Of the Hessian beta2^n is left of its start after n estimates, of which each step makes one,
    whatever its samples: 1/e, about a third, by 1 − 1/n. */
-static void warn_of_hessian(const struct ivon_train_options *options, uint64_t steps)
+static void warn_of_hessian(struct train_command *command, uint64_t steps)
 {
+    const struct ivon_train_options *options = &command->options;
     double estimates = ceil((double)steps / (double)options->hessian_every);
     double kept = pow(options->beta2, estimates);
     char instead[64] = "";
     if (estimates > 1)
         snprintf(instead, sizeof instead, "; --beta2=%.5g would leave a third", 1 - 1 / estimates);
-    if (kept > 0.5)
+    if (kept > 0.5 && !command->warned_of_hessian)
         report_warning("beta2 is %g: after %" PRIu64 " steps %.0f %% of the Hessian will be its "
                        "start%s",
                        options->beta2, steps, 100 * kept, instead);
+    command->warned_of_hessian |= kept > 0.5;
 }
 
-static void print_notes(const struct train_command *command, const char *resumed)
+static void print_notes(struct train_command *command, const char *resumed)
 {
     const struct ivon_train_options *options = &command->options;
     struct ivon_train_state state = ivon_trainer_state(command->trainer);
@@ -150,7 +152,7 @@ static void print_notes(const struct train_command *command, const char *resumed
                        "rate never reaches --lr",
                        options->warmup, state.steps);
     if (averages_hessian(options->method) && state.step < state.steps)
-        warn_of_hessian(options, state.steps);
+        warn_of_hessian(command, state.steps);
     if (command->common.verbose && resumed)
         report_note("going on from %s", resumed);
     if (command->common.verbose)
@@ -184,6 +186,25 @@ int train_open(struct train_command *command, struct ivon_source *resumed, struc
     if (!code)
         code = train_run_open_data(command, error);
     return code ? code : make_trainer(command, resumed, error);
+}
+
+/* Fails where no target of the test data counts, of which there would be no loss. */
+static int check_test_counts(const struct train_command *command, struct ivon_error *error)
+{
+    const struct ivon_task *task = &command->options.task;
+    struct ivon_positions positions;
+    /* One event that counts is enough, so that it does not matter how many the outputs are. */
+    int code = ivon_positions_count(&positions, command->test_examples,
+                                    evaluation_targets(&command->evaluation), task->likelihood, 1,
+                                    task->ignored, error);
+    if (code || positions.counted)
+        return code;
+    return command->held_out > 0
+               ? error_fill(error, IVON_ERROR_DATA,
+                            "%s: all targets that --held-out=%g takes are the ignored label %lld, "
+                            "expected some that count",
+                            command->evaluation.data, command->held_out, (long long)task->ignored)
+               : evaluation_nothing_counts(&command->evaluation, command->test, error);
 }
 
 /* Tests the first test example: data that do not fit fail now, not at the end of an epoch. */
@@ -223,6 +244,8 @@ static int train_run_begin(struct train_command *command, struct ivon_error *err
         code = train_open(command, resumed, error);
     if (!code && command->test)
         code = check_test(command, error);
+    if (!code && command->test_examples)
+        code = check_test_counts(command, error);
     if (!code && command->watch.loo)
         code = train_loo_begin(command, error);
     if (!code && resumed && !command->common.quiet)

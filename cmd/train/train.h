@@ -93,6 +93,7 @@ struct train_command {
     struct ivon_examples *loo_examples; /* the examples, or some of them; null: not wanted */
     struct train_stop stop;
     bool warned_of_loo;          /* that it is not finite */
+    bool warned_of_hessian;      /* that it will be as it began */
     struct ivon_source *weights; /* of --from */
     struct ivon_network *network;
     struct ivon_trainer *trainer;

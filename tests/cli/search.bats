@@ -72,6 +72,14 @@ refused() { # STATUS MESSAGE OPTION...
   same "$BATS_FILE_TMPDIR/DIR" "${folder%/*}"
 }
 
+@test "a grid warns once of Hessians that will be, and are, as they began" {
+  common=()
+  train --arch=mlp:2,8,3 --steps=2 --grid='lr=.05,.2,.3' -o grid > table 2> errors
+  [ "$(grep -c 'warning: beta2 is 0.99999: after 2 steps' errors),$(grep -c 'never left its start' errors)" = 1,1 ]
+  train --arch=mlp:2,8,3 --steps=2 --grid='lr=.05;beta2=.1,.99999,.9999' -o other > table 2> errors # of the first
+  [ "$(grep -c 'warning: beta2 is 0.99999: after 2 steps' errors),$(grep -c 'warning: beta2' errors)" = 1,1 ]
+}
+
 @test "with patience the best checkpoint of each combination is judged" {
   a=(--arch=mlp:2,8,3 --steps=60 --eval-every=3 --save-every=0 --patience=1 --stop-by=test --held-out=.2)
   train "${a[@]}" --grid='lr=2,.3' -o grid > table

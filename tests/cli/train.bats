@@ -509,7 +509,21 @@ with h5py.File("one/posterior-00000002.h5") as f:
   # test examples before the first step, not at the end of an epoch
   $python -c "import numpy as n; n.savez('wide.npz', x=n.zeros((5, 3), 'f4'), y=n.zeros(5, 'i8'))"
   refused 65 "wide.npz: array 'x' has shape 1x3, input 'x' of mlp:2,3 takes ?x2" "${a[@]}" --arch=mlp:2,3 --test=wide.npz
+  # and test data of which nothing counts, also in a last example, and among those that are held out
+  $python -c "import numpy as n; x = n.zeros((20, 2), 'f4'); y = n.full(20, -100)
+n.savez('none.npz', x=x, y=y); n.savez('events.npz', x=x, y=n.full((20, 3), -1))
+n.savez('happened.npz', x=x, y=n.ones((20, 3), 'i8')); y[19] = 1; n.savez('one.npz', x=x, y=y)
+n.savez('first.npz', x=x, y=y[::-1])"
+  refused 65 "none.npz: all targets are the ignored label -100, expected some that count" "${a[@]}" --arch=mlp:2,3 --test=none.npz
+  refused 65 "none.npz: all targets are the ignored label -100, expected some that count" "${a[@]}" --arch=mlp:2,3 --test=none.npz --grid=h0=.1,.2
+  refused 65 "events.npz: all targets are the ignored label -1, expected some that count" --lr=1 --epochs=1 -o run \
+    --data=happened.npz --arch=mlp:2,3 --ignore-label=-1 --test=events.npz --likelihood=bernoulli
+  refused 65 "first.npz: all targets that --held-out=0.1 takes are the ignored label -100, expected some that count" \
+    --lr=1 --epochs=1 -o run --data=first.npz --held-out=.1 --arch=mlp:2,3
   [ ! -e run ]
+  ivon-train -q "${a[@]}" --lr=.1 --arch=mlp:2,3 --test=one.npz
+  tail -n 1 run/log.csv | cut -d, -f5 | grep -q '^[0-9]'
+  rm -r run
   run -66 ivon-train "${a[@]}" --arch=mlp:2,3 --from=missing.h5
   run -71 ivon-train "${a[@]}" --arch=mlp:2,3 --memory=1K
   [ ! -e run ]
