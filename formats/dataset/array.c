@@ -18,7 +18,26 @@ struct dataset_arrays {
     struct array *arrays;
     size_t *examples; /* elements of an example of each */
     size_t count;
+    struct class_names classes; /* whose names the last array may have */
 };
+
+/* Strings, as the numbers of the classes of these names. */
+static int arrays_read_names(struct dataset_arrays *dataset, struct array *array, uint64_t first,
+                             size_t count, int64_t *numbers, struct ivon_error *error)
+{
+    char text[ARRAY_STRING_MAX + 1];
+    unsigned char *strings = calloc(count + 1, array->string_size);
+    if (!strings)
+        return ivon_error_memory(error);
+    int code = array_read_strings(array, first, count, strings, error);
+    for (size_t i = 0; i < count && !code; i++) {
+        size_t size = array_string(array, strings + i * array->string_size, text);
+        code = dataset_find_class(&numbers[i], &dataset->classes, bytes_name(array->bytes), NULL,
+                                  first + i, text, size, error);
+    }
+    free(strings);
+    return code;
+}
 
 static int arrays_read(void *self, size_t field, uint64_t first, size_t count, void *buffer,
                        struct ivon_error *error)
@@ -26,6 +45,8 @@ static int arrays_read(void *self, size_t field, uint64_t first, size_t count, v
     struct dataset_arrays *dataset = self;
     struct array *array = &dataset->arrays[field];
     size_t example = dataset->examples[field], size = ivon_dtype_size(array->dtype);
+    if (array->string_size)
+        return arrays_read_names(dataset, array, first, count, buffer, error);
     if (!array->fortran || bytes_view(array->bytes))
         return array_read(array, first * example, count * example, buffer, error);
     int code = slabs_read(dataset->slabs, field, size, array->rank, array->shape, first * example,
@@ -47,10 +68,13 @@ static int fetch_array(void *context, size_t field, uint64_t offset, size_t size
 static void arrays_close(void *self)
 {
     struct dataset_arrays *dataset = self;
+    if (!dataset)
+        return;
     for (size_t i = 0; i < dataset->count; i++)
         array_close(&dataset->arrays[i]);
     slabs_free(dataset->slabs);
     zip_close(dataset->archive);
+    class_names_release(&dataset->classes);
     mapped_close(&dataset->files[0]);
     mapped_close(&dataset->files[1]);
     free(dataset->arrays);
@@ -58,15 +82,32 @@ static void arrays_close(void *self)
     free(dataset);
 }
 
-/* Room for arrays, which are all zero; null when memory is exhausted. */
-static struct dataset_arrays *arrays_new(struct mapped_file *file)
+/* Takes over the file. Room for arrays is still to be made; arrays_close() releases what there is in
+   any case. */
+static int arrays_new(struct dataset_arrays **out, const struct dataset_request *request,
+                      struct mapped_file *file, struct ivon_error *error)
 {
-    struct dataset_arrays *dataset = calloc(1, sizeof *dataset);
-    if (dataset) {
-        dataset->files[0] = *file;
-        *file = (struct mapped_file){0};
-    }
-    return dataset;
+    const struct ivon_dataset_options *options = request->options;
+    struct dataset_arrays *dataset = *out = calloc(1, sizeof *dataset);
+    if (!dataset)
+        return ivon_error_memory(error);
+    dataset->files[0] = *file;
+    *file = (struct mapped_file){0};
+    return class_names_init(&dataset->classes, options->classes, options->class_count, error);
+}
+
+/* Fails on what cannot be read: strings, but for targets where classes have names. */
+static int arrays_check(const struct dataset_arrays *dataset, const struct array *array,
+                        bool target, struct ivon_error *error)
+{
+    if (!target || !array->string_size)
+        return array_refuse_opaque(array, error);
+    return dataset->classes.count
+               ? 0
+               : ivon_error_hint(error, IVON_HINT_CLASSES,
+                                 ivon_error_set(error, IVON_ERROR_DATA,
+                                                "%s: holds strings, expected numbers",
+                                                bytes_name(array->bytes)));
 }
 
 static int arrays_reserve(struct dataset_arrays *dataset, size_t count, struct ivon_error *error)
@@ -90,8 +131,9 @@ static int arrays_make(struct ivon_examples **examples, struct dataset_arrays *d
         return ivon_error_memory(error);
     for (size_t i = 0; i < dataset->count; i++) {
         const struct array *array = &dataset->arrays[i];
-        described[i] = (struct dataset_array){
-            .name = names[i], .dtype = array->dtype, .rank = array->rank};
+        described[i] = (struct dataset_array){.name = names[i],
+                                              .dtype = array->string_size ? IVON_I64 : array->dtype,
+                                              .rank = array->rank};
         memcpy(described[i].shape, array->shape, sizeof array->shape);
         dataset->examples[i] = 1;
         for (int axis = 1; axis < array->rank; axis++)
@@ -115,14 +157,19 @@ int dataset_array_open(struct ivon_examples **examples, struct dataset_request *
                               "%s: holds one array, and no targets '%s' (a second file's, as "
                               "INPUTS,TARGETS)",
                               request->path, names[1]);
-    struct dataset_arrays *dataset = arrays_new(file);
-    if (!dataset)
-        return ivon_error_memory(error);
-    dataset->files[1] = request->targets;
-    request->targets = (struct mapped_file){0};
-    int code = arrays_reserve(dataset, pair ? 2 : 1, error);
-    for (size_t i = 0; i < dataset->count && !code; i++)
+    struct dataset_arrays *dataset;
+    int code = arrays_new(&dataset, request, file, error);
+    if (dataset) {
+        dataset->files[1] = request->targets;
+        request->targets = (struct mapped_file){0};
+    }
+    if (!code)
+        code = arrays_reserve(dataset, pair ? 2 : 1, error);
+    for (size_t i = 0; !code && i < dataset->count; i++) {
         code = array_open(&dataset->arrays[i], &dataset->files[i], error);
+        if (!code)
+            code = arrays_check(dataset, &dataset->arrays[i], i == 1, error);
+    }
     if (!code)
         code = arrays_make(examples, dataset, request, names, pair, error);
     if (code)
@@ -179,7 +226,8 @@ static int dataset_array_open_members(struct ivon_examples **examples,
         if (!code)
             code = npy_parse(array, error);
         if (!code)
-            code = array_refuse_opaque(array, error);
+            code = arrays_check(dataset, array, selection.targets && i == selection.count - 1,
+                                error);
         if (!code && array->fortran && !bytes_view(array->bytes) && !dataset->slabs)
             code = slabs_new(&dataset->slabs,
                              request->options->resources.memory ? request->options->resources.memory
@@ -198,10 +246,10 @@ int dataset_npz_open(struct ivon_examples **examples, struct dataset_request *re
 {
     size_t *entries = NULL, count = 0;
     char **names = NULL;
-    struct dataset_arrays *dataset = arrays_new(file);
-    if (!dataset)
-        return ivon_error_memory(error);
-    int code = zip_open(&dataset->archive, &dataset->files[0], error);
+    struct dataset_arrays *dataset;
+    int code = arrays_new(&dataset, request, file, error);
+    if (!code)
+        code = zip_open(&dataset->archive, &dataset->files[0], error);
     if (!code) {
         names = member_names(dataset->archive, &entries, &count);
         if (!names || !entries || (count && !names[count - 1]))

@@ -1,5 +1,6 @@
 #include "formats/dataset/dataset.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -297,6 +298,19 @@ bool dataset_targets_required(const struct dataset_request *request)
 bool dataset_targets_refused(const struct dataset_request *request)
 {
     return request->options->targets && !*request->options->targets;
+}
+
+int dataset_find_class(int64_t *number, const struct class_names *classes, const char *path,
+                       const char *array, uint64_t row, const char *name, size_t size,
+                       struct ivon_error *error)
+{
+    *number = class_names_find(classes, name, size);
+    return *number >= 0 ? 0
+                        : ivon_error_set(error, IVON_ERROR_DATA,
+                                         "%s%s%s%s: row %" PRIu64 " is '%.60s', expected the name "
+                                         "of one of the %zu classes",
+                                         path, array ? ": '" : "", array ? array : "",
+                                         array ? "'" : "", row, name, classes->count);
 }
 
 static bool find_name(const char *const *names, size_t count, const char *name, size_t *index)

@@ -3,6 +3,7 @@
 #ifndef FORMATS_DATASET_DATASET_H
 #define FORMATS_DATASET_DATASET_H
 
+#include "core/class_names.h"
 #include "core/examples.h"
 #include "formats/io/mapped.h"
 #include "ivon/dataset.h"
@@ -71,6 +72,12 @@ const char *dataset_targets_name(const struct dataset_request *request);
 /* Return whether the options ask for targets that must exist, and whether they ask for none. */
 bool dataset_targets_required(const struct dataset_request *request);
 bool dataset_targets_refused(const struct dataset_request *request);
+
+/* Finds the class whose name a row of strings is. Where there is none, the error names the file, and
+   its array, unless that is null. */
+int dataset_find_class(int64_t *number, const struct class_names *classes, const char *path,
+                       const char *array, uint64_t row, const char *name, size_t size,
+                       struct ivon_error *error);
 
 /* One array of a data set, its first axis counting the examples. */
 struct dataset_array {

@@ -32,13 +32,8 @@ static int dataset_hdf5_read_names(struct dataset_hdf5 *dataset, size_t field, u
     int code = hdf5_read_strings(dataset->file, dataset->fields[field], first, count, names, error);
     for (size_t i = 0; i < count && !code; i++) {
         const char *name = names + i * size;
-        numbers[i] = class_names_find(&dataset->classes, name, strlen(name));
-        if (numbers[i] < 0)
-            code = ivon_error_set(error, IVON_ERROR_DATA,
-                                  "%s: '%s': row %llu is '%.60s', expected the name of one of the "
-                                  "%zu classes",
-                                  dataset->path, object->path, (unsigned long long)(first + i),
-                                  name, dataset->classes.count);
+        code = dataset_find_class(&numbers[i], &dataset->classes, dataset->path, object->path,
+                                  first + i, name, strlen(name), error);
     }
     free(names);
     return code;

@@ -56,8 +56,8 @@ struct ivon_dataset_options {
        the shorter one to so many pixels, of which the middle is taken. 0: they have one size. */
     size_t image_height, image_width, image_short_side;
     /* The names of classes, by their numbers from 0 (ivon_class_names_check); null: they have none.
-       The targets of CSV and HDF5 may be these names in the place of numbers, and the directories
-       of images have to be. */
+       The targets of CSV, HDF5, npz and npy may be these names in the place of numbers, and the
+       directories of images have to be. */
     const char *const *classes;
     size_t class_count;
 };
@@ -91,11 +91,11 @@ static inline struct ivon_dataset_options ivon_dataset_defaults(void)
  * reading checks the rest. What is compressed is inflated from its beginning whenever reading goes
  * back.
  *
- * Targets of CSV, or of an HDF5 data set of strings with one axis, that are names of classes are
- * read as i64; any other string is IVON_ERROR_DATA, with IVON_HINT_CLASSES where there are no
- * names. With them, targets of CSV are either names, beside which numbers below 0 may stand, or
- * whole numbers, of which none may be the name of another class; and a first line of names and
- * numbers is no header.
+ * Targets of CSV, or of strings with one axis in HDF5 (at most 256 bytes) or of numpy (dtypes U and
+ * S, at most 1024 bytes as they are stored), that are names of classes are read as i64; any other
+ * string is IVON_ERROR_DATA, with IVON_HINT_CLASSES where there are no names. With them, targets of
+ * CSV are either names, beside which numbers below 0 may stand, or whole numbers, of which none may
+ * be the name of another class; and a first line of names and numbers is no header.
  *
  * With a vocabulary, CSV has a line of headers, and a word is the token that equals it, or that
  * equals it with a to z for A to Z, or else the token <unk> or [UNK]; without these it is

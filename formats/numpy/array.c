@@ -61,8 +61,6 @@ int array_open(struct array *array, const struct mapped_file *file, struct ivon_
     int code = bytes_open(&array->bytes, &origin, error);
     if (!code)
         code = npy_recognise(file) ? npy_parse(array, error) : idx_parse(array, error);
-    if (!code)
-        code = array_refuse_opaque(array, error);
     if (code)
         array_close(array);
     return code;
@@ -101,4 +99,11 @@ int array_read(struct array *array, uint64_t first, size_t count, void *out,
     if (!code && array->swapped)
         array_swap(out, size, count);
     return code;
+}
+
+int array_read_strings(struct array *array, uint64_t first, size_t count, void *out,
+                       struct ivon_error *error)
+{
+    size_t size = array->string_size;
+    return bytes_read(array->bytes, array->offset + first * size, count * size, out, error);
 }

@@ -8,7 +8,7 @@
 #include "formats/io/mapped.h"
 #include "ivon/stream.h"
 
-enum { ARRAY_OPAQUE_SIZE = 64 };
+enum { ARRAY_OPAQUE_SIZE = 64, ARRAY_STRING_MAX = 1024 /* bytes, as they are stored */ };
 
 struct array {
     struct bytes *bytes;
@@ -21,6 +21,8 @@ struct array {
     /* How an array that cannot be read is stored: "<U3", "<f4 of 9 dimensions"; else empty. Its
        rank is -1 where the shape is not known. */
     char opaque[ARRAY_OPAQUE_SIZE];
+    size_t string_size; /* bytes of an element, of one that is of strings with one axis; else 0 */
+    bool wide;          /* these are code points of four bytes */
 };
 
 bool npy_recognise(const struct mapped_file *file);
@@ -38,13 +40,21 @@ enum { NPY_HEADER_MAX = 512 };
 size_t npy_header(char header[NPY_HEADER_MAX], enum ivon_dtype dtype, int rank,
                   const int64_t *shape);
 
+/* The bytes of a string of a type such as "<U3" or "|S5"; 0: it is no such type, or longer than
+   ARRAY_STRING_MAX. */
+size_t npy_string_size(const char *type);
+
+/* Writes a string of array->string_size bytes in UTF-8, at most as many, and a zero behind it.
+   Returns its length, without what fills it up; bytes are taken as they are. */
+size_t array_string(const struct array *array, const unsigned char *element, char *text);
+
 /* Turns the byte order of elements around. */
 void array_swap(void *data, size_t element_size, size_t count);
 
 /* The error of an array that is opaque, when it is asked for; 0 for any other. */
 int array_refuse_opaque(const struct array *array, struct ivon_error *error);
 
-/* Opens a mapped npy or IDX file, the latter also gzipped, which is borrowed. */
+/* Opens a mapped npy or IDX file, the latter also gzipped, which is borrowed. It may be opaque. */
 int array_open(struct array *array, const struct mapped_file *file, struct ivon_error *error);
 /* Accepts an array that is all zero. */
 void array_close(struct array *array);
@@ -53,5 +63,9 @@ void array_close(struct array *array);
    within. Not of an array in Fortran order that has to be inflated. */
 int array_read(struct array *array, uint64_t first, size_t count, void *out,
                struct ivon_error *error);
+
+/* The strings [first, first + count) of an array that has some, as they are stored. */
+int array_read_strings(struct array *array, uint64_t first, size_t count, void *out,
+                       struct ivon_error *error);
 
 #endif

@@ -205,13 +205,16 @@ static int npy_check_header(struct array *array, const struct header *header, bo
         else
             snprintf(array->opaque, sizeof array->opaque, "%s", header->type);
         array->dtype = IVON_U8;
-        return 0;
+        array->string_size = array->rank == 1 ? npy_string_size(header->type) : 0;
+        array->wide = strchr(header->type, 'U') != NULL;
+        if (!array->string_size)
+            return 0;
     }
     int axes = 0;
     for (int i = 0; i < array->rank; i++)
         axes += array->shape[i] != 1;
     array->fortran = header->fortran && axes > 1;
-    size_t size = ivon_dtype_size(array->dtype);
+    size_t size = array->string_size ? array->string_size : ivon_dtype_size(array->dtype);
     uint64_t left = bytes_size(array->bytes) - array->offset;
     if (!tensor_shape_count(array->rank, array->shape, size, &count) || count * size > left)
         return ivon_error_set(error, IVON_ERROR_DATA,

@@ -24,3 +24,15 @@ size_t utf8_decode(const unsigned char *text, size_t size, uint32_t *character)
     *character = found;
     return length;
 }
+
+size_t utf8_encode(uint32_t character, char *text)
+{
+    if (character > 0x10ffff || (character >= 0xd800 && character < 0xe000))
+        character = 0xfffd;
+    size_t size = character < 0x80 ? 1 : character < 0x800 ? 2 : character < 0x10000 ? 3 : 4;
+    static const unsigned char first[] = {0, 0, 0xc0, 0xe0, 0xf0};
+    for (size_t i = size; i-- > 1; character >>= 6)
+        text[i] = (char)(0x80 | (character & 0x3f));
+    text[0] = (char)(first[size] | character);
+    return size;
+}

@@ -20,6 +20,13 @@ with h5py.File("data.h5", "w") as f:
     f["x"], f["y"], f["named/x"], f["odd/x"] = x, y, x, x
     f.create_dataset("named/y", data=[names[i] for i in y], dtype=h5py.string_dtype())
     f.create_dataset("odd/y", data=["cat"] * 59 + ["dog"], dtype=h5py.string_dtype())
+named = [names[i] for i in y]
+as_bytes = np.array([n.encode() for n in named])
+np.save("x.npy", x), np.save("U.npy", np.array(named)), np.save("S.npy", as_bytes)
+np.savez("U.npz", x=x, y=np.array(named).astype(">U30")), np.savez_compressed("S.npz", x=x, y=as_bytes)
+np.savez("dog.npz", x=x, y=np.array(["cat"] * 59 + ["dog"]))
+np.savez("pairs.npz", x=x, y=np.array(named).reshape(60, 1)), np.savez("long.npz", x=x, y=as_bytes.astype("S1025"))
+np.savez("words.npz", x=np.array(named), y=y)
 for path, labels, header in (("number", y, 1), ("name", [names[i] for i in y], 1), ("bare", [names[i] for i in y], 0),
                              ("two", ["cat", "wolf"], 1)):
     with open(path + ".csv", "w", newline="") as f:
@@ -53,7 +60,7 @@ PYTHON
   here
   cmp p.h5 other.h5
   ivon-sensitivity -q p.h5 --data=data.h5 > plain.csv
-  for data in "data.h5" "data.h5:/named" "number.csv --target-column=kind" "name.csv --target-column=kind" "bare.csv --target-column=7"; do
+  for data in "data.h5" "data.h5:/named" x.npy,U.npy x.npy,S.npy U.npz S.npz "number.csv --target-column=kind" "name.csv --target-column=kind" "bare.csv --target-column=7"; do
     ivon-sensitivity -q p.h5 --data=$data --classes=names.txt > named.csv
     numbers named.csv label prediction | cmp - plain.csv
   done
@@ -175,6 +182,12 @@ with h5py.File("turned.h5") as f:
   refused "name.csv: row 0 (line 2), column 'kind': found 'cat', expected a number; $list" --data=name.csv --target-column=kind
   refused "data.h5:/named: 'named/y' holds strings, expected numbers; $list" --data=data.h5:/named
   refused "data.h5:/odd: 'odd/y': row 59 is 'dog', expected the name of one of the 4 classes" --data=data.h5:/odd --classes=names.txt
+  refused "U.npz: 'y.npy': holds strings, expected numbers; $list" --data=U.npz
+  refused "S.npy: holds strings, expected numbers; $list" --data=x.npy,S.npy
+  refused "dog.npz: 'y.npy': row 59 is 'dog', expected the name of one of the 4 classes" --data=dog.npz --classes=names.txt
+  refused "pairs.npz: 'y.npy': is of type '<U10', expected numbers or booleans of at most 8 dimensions" --data=pairs.npz --classes=names.txt
+  refused "long.npz: 'y.npy': is of type '|S1025', expected numbers or booleans of at most 8 dimensions" --data=long.npz --classes=names.txt
+  refused "words.npz: 'x.npy': is of type '<U10', expected numbers or booleans of at most 8 dimensions" --data=words.npz --classes=names.txt
   refused "two.csv: row 1 (line 3), column 'kind': found 'wolf', expected the name of one of the 4 classes" \
     --data=two.csv --target-column=kind --classes=names.txt
   refused "three.txt: has the names of 3 classes, expected 4, one for each output of the network" --data=data.h5 --classes=three.txt

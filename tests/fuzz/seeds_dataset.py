@@ -50,6 +50,11 @@ for version in ((2, 0), (3, 0)):
 np.save("fortran.npy", np.asfortranarray(X[:, :, 0]))
 np.save("scalar.npy", np.float32(1))
 np.save("text.npy", np.array(["a", "b"]))
+names = np.array(["ab1"[i % 3] for i in Y])
+for kind in ("U1", ">U3", "S1", "S4"):
+    np.savez(f"names-{kind.strip('>')}.npz", x=X, y=names.astype(kind))
+np.savez_compressed("names-deflated.npz", x=X, y=names)
+np.savez("names-odd.npz", x=X, y=np.array([["\udc80", "\U0010ffff"][i % 2] for i in Y]))
 np.save("record.npy", np.zeros(3, [("a", "f4"), ("b", "i4")]))
 np.save("objects.npy", np.array([{}, []], dtype=object), allow_pickle=True)
 

@@ -1,8 +1,9 @@
-/* Names of classes: those that are refused, how they are found, as targets of CSV and HDF5, in
-   tables. */
+/* Names of classes: those that are refused, how they are found, as targets of CSV, HDF5 and numpy,
+   in tables. */
 #include <hdf5.h>
 
 #include "core/class_names.h"
+#include "formats/numpy/array.h"
 #include "ivon/table.h"
 #include "ivon/targets.h"
 #include "tests/unit/files.h"
@@ -217,6 +218,47 @@ static void reads_hdf5(void **state)
     H5Tclose(type);
 }
 
+static void sizes_of_numpy(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *type;
+        size_t size;
+    } cases[] = {{"<U3", 12},     {">U256", 1024}, {"|S5", 5},
+                 {"S1024", 1024}, {"=U1", 4},      {"<U257", 0},
+                 {"|S1025", 0},   {"<U0", 0},      {"|S", 0},
+                 {"<U", 0},       {"<U3x", 0},     {"<U-3", 0},
+                 {"<S 3", 0},     {"<f4", 0},      {"|O", 0},
+                 {"", 0},         {"<", 0},        {"|V8", 0},
+                 {"<US3", 0},     {"<M8[ns]", 0},  {"|S99999999999999999999999", 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_int_equal(npy_string_size(cases[i].type), cases[i].size);
+}
+
+static void assert_string(const struct array *array, const char *element, const char *expected,
+                          size_t length)
+{
+    char text[ARRAY_STRING_MAX + 1];
+    assert_int_equal(array_string(array, (const unsigned char *)element, text), length);
+    assert_memory_equal(text, expected, length + 1);
+}
+
+/* What fills strings up is no part of them; a zero within is. */
+static void strings_of_numpy(void **state)
+{
+    (void)state;
+    struct array bytes = {.string_size = 4}, wide = {.string_size = 8, .wide = true};
+    assert_string(&bytes, "ab\0", "ab", 2);
+    assert_string(&bytes, "a\0b", "a\0b", 3);
+    assert_string(&bytes, "abcd", "abcd", 4);
+    assert_string(&bytes, "\0\0\0", "", 0);
+    assert_string(&wide, "\xc9\x03\0\0\0\0\0", "\xcf\x89", 2);
+    assert_string(&wide, "\0\0\0\0a\0\0", "\0a", 2);
+    assert_string(&wide, "\xff\xff\x10\0\0\0\x11", "\xf4\x8f\xbf\xbf\xef\xbf\xbd", 7);
+    wide.swapped = true;
+    assert_string(&wide, "\0\0\x03\xc9\0\0\0", "\xcf\x89", 2);
+}
+
 static struct ivon_table_options with_names(const enum ivon_naming *naming)
 {
     struct ivon_table_options options = ivon_table_defaults();
@@ -314,9 +356,10 @@ static void refuses_columns(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(refuses_names), cmocka_unit_test(finds_names),
-        cmocka_unit_test(reads_csv),     cmocka_unit_test(reads_hdf5),
-        cmocka_unit_test(writes_tables), cmocka_unit_test(refuses_columns),
+        cmocka_unit_test(refuses_names),  cmocka_unit_test(finds_names),
+        cmocka_unit_test(reads_csv),      cmocka_unit_test(reads_hdf5),
+        cmocka_unit_test(writes_tables),  cmocka_unit_test(refuses_columns),
+        cmocka_unit_test(sizes_of_numpy), cmocka_unit_test(strings_of_numpy),
     };
     return cmocka_run_group_tests(tests, enter_directory, leave_directory);
 }

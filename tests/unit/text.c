@@ -36,6 +36,17 @@ static void sequences(void **state)
         assert_int_equal(character, cases[i].character);
         if (cases[i].length > 1)
             assert_int_equal(utf8_decode(text, size - 1, &character), 0);
+        char back[4];
+        if (cases[i].length) {
+            assert_int_equal(utf8_encode(character, back), size);
+            assert_memory_equal(back, text, size);
+        }
+    }
+    static const uint32_t none[] = {0xd800, 0xdfff, 0x110000, UINT32_MAX};
+    for (size_t i = 0; i < 4; i++) {
+        char replaced[4];
+        assert_int_equal(utf8_encode(none[i], replaced), 3);
+        assert_memory_equal(replaced, "\xef\xbf\xbd", 3);
     }
 }
 
