@@ -9,6 +9,7 @@
 #include "core/error.h"
 #include "core/options.h"
 #include "formats/directory/directory.h"
+#include "formats/flax/flax.h"
 #include "formats/hdf5/safe.h"
 #include "formats/io/mapped.h"
 #include "formats/io/strings.h"
@@ -32,13 +33,14 @@ struct format {
     int (*open)(struct ivon_source **source, struct mapped_file *file,
                 const struct ivon_open_options *options, struct ivon_error *error);
     /* Opens what may be the state of a model's optimizer. Such a format holds more than tensors by
-       name: key, hessian_from, batch and parameters apply to it. */
+       name: hessian_from, batch and parameters apply to it. */
     int (*open_optimizer)(struct ivon_source **source, struct mapped_file *file,
                           const struct ivon_open_options *options, const struct ivon_source *model,
                           struct ivon_error *error);
     /* Opens the shards of an index, the first of which was recognised. */
     int (*open_shards)(struct ivon_source **source, struct shard_index *index,
                        const struct ivon_open_options *options, struct ivon_error *error);
+    bool nested;      /* key applies */
     bool names_parts; /* is_buffer does not apply */
 
     /* A format that is written has a value of enum ivon_format. */
@@ -76,7 +78,8 @@ static const struct format formats[] = {
      .recognise = torch_recognise,
      .open = torch_open,
      .open_optimizer = torch_open_optimizer,
-     .open_shards = torch_open_shards},
+     .open_shards = torch_open_shards,
+     .nested = true},
     {.name = "npz",
      .recognise = zip_recognise,
      .open = npz_open,
@@ -90,6 +93,7 @@ static const struct format formats[] = {
      .suffixes = {".onnx"},
      .create = onnx_create,
      .carries = onnx_carries},
+    {.name = "Flax's", .recognise = flax_recognise, .open = flax_open, .nested = true},
 };
 
 enum { FORMAT_COUNT = sizeof formats / sizeof formats[0] };
@@ -185,7 +189,7 @@ static int checkpoint_check_options(const struct format *format, const char *pat
         wrong = "hessian-from";
     if (options->parameters && !format->open_optimizer)
         wrong = "parameters";
-    if (options->key && !format->open_optimizer)
+    if (options->key && !format->nested)
         wrong = "key";
     if (wrong && options->for_several) {
         options->is_buffer = format->names_parts ? NULL : options->is_buffer;

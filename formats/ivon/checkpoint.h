@@ -1,7 +1,7 @@
 /*
  * Checkpoint files as sources and sinks. A file's format is recognised by its content, not by its
  * name: ivon-posterior(5), PyTorch's zip files, safetensors (one file, or several by their index),
- * numpy's npz, ONNX. How each holds a posterior: ivon-formats(5).
+ * numpy's npz, ONNX, Flax's msgpack. How each holds a posterior: ivon-formats(5).
  */
 #ifndef IVON_CHECKPOINT_H
 #define IVON_CHECKPOINT_H
@@ -30,9 +30,10 @@ struct ivon_open_options {
     /* A second file, null: none. Its tensors are the Hessian, by name, or it is the state of an
        optimizer of PyTorch. The first file must have no Hessian of its own. */
     const char *hessian;
-    /* Of PyTorch's files alone: the path of the state dict within a nested file, "ema.model", null:
-       the only one that fits; the kind of optimizer that a Hessian is of; */
+    /* Of PyTorch's and Flax's files: the path of the state dict within a nested file, "ema.model",
+       null: the only one that fits. */
     const char *key;
+    /* Of PyTorch's files alone: the kind of optimizer that a Hessian is of; */
     enum ivon_hessian_from hessian_from;
     /* the batch of Adam's gradients, needed for IVON_HESSIAN_FROM_ADAM; */
     double batch;

@@ -1,0 +1,2 @@
+/* Flax's trees in msgpack. */
+#include "tests/fuzz/open.h"
