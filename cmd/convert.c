@@ -170,8 +170,8 @@ const struct argp convert_argp = {
            "Examples:\n"
            "  ivon-convert posterior.h5 -o posterior.safetensors\n"
            "  ivon-convert posterior.h5 --structure=diagonal -o diagonal.npz\n"
-           "\nFrom PyTorch, Flax, ONNX, safetensors, npz and ivon-posterior(5) to the last four. "
-           "See ivon-convert(1).",
+           "\nFrom PyTorch, Flax, Keras, ONNX, safetensors, npz and ivon-posterior(5) to the last "
+           "four. See ivon-convert(1).",
     .children = children,
 };
 

@@ -15,6 +15,7 @@
 #include "formats/io/strings.h"
 #include "formats/io/suffix.h"
 #include "formats/io/zip.h"
+#include "formats/keras/keras.h"
 #include "formats/numpy/array.h"
 #include "formats/numpy/npz.h"
 #include "formats/onnx/onnx.h"
@@ -23,7 +24,7 @@
 #include "formats/safetensors/safetensors.h"
 #include "formats/torch/torch.h"
 
-enum { SUFFIXES_MAX = 2 };
+enum { SUFFIXES_MAX = 2, DEFAULT_MEMORY = 64 << 20 };
 
 /* Arrays end where an element is null; functions that a format lacks are null. */
 struct format {
@@ -55,12 +56,45 @@ struct format {
     bool (*carries)(const struct ivon_source *like, const struct ivon_tensor *tensor);
 };
 
-/* A file is of the first format that recognises it: PyTorch's are zip archives, as npz are, and a
-   pickle begins as the length does that a safetensors file begins with, if it is 640 or so. */
+/* Opens what an HDF5 file holds: a posterior, or weights of Keras. */
+static int open_hdf5_checkpoint(struct ivon_source **source, struct mapped_file *mapped,
+                                const struct ivon_open_options *options, struct ivon_error *error)
+{
+    const struct hdf5_limits limits = {
+        .sandbox = !options->no_sandbox,
+        .memory = options->resources.memory ? options->resources.memory : DEFAULT_MEMORY};
+    struct hdf5_file *file = NULL;
+    char *path = strdup(mapped->path);
+    int code = path ? 0 : ivon_error_memory(error);
+    if (code)
+        mapped_close(mapped);
+    else
+        code = hdf5_open(&file, mapped, &limits, error);
+    if (!code)
+        code = keras_recognise(file) ? keras_open(source, file, path, error)
+                                     : posterior_open(source, file, path, error);
+    free(path);
+    return code;
+}
+
+/* Opens the HDF5 file that an archive of Keras has inside. */
+static int open_keras_archive(struct ivon_source **source, struct mapped_file *mapped,
+                              const struct ivon_open_options *options, struct ivon_error *error)
+{
+    int code = keras_enter_archive(mapped, error);
+    if (!code)
+        return open_hdf5_checkpoint(source, mapped, options, error);
+    mapped_close(mapped);
+    return code;
+}
+
+/* A file is of the first format that recognises it: PyTorch's and Keras' are zip archives, as npz
+   are, and a pickle begins as the length does that a safetensors file begins with, if it is 640 or
+   so. */
 static const struct format formats[] = {
     {.name = "HDF5",
      .recognise = hdf5_recognise,
-     .open = posterior_open,
+     .open = open_hdf5_checkpoint,
      .names_parts = true,
      .written = IVON_FORMAT_POSTERIOR,
      .suffixes = {".h5", ".hdf5"},
@@ -80,6 +114,10 @@ static const struct format formats[] = {
      .open_optimizer = torch_open_optimizer,
      .open_shards = torch_open_shards,
      .nested = true},
+    {.name = "Keras'",
+     .recognise = keras_recognise_archive,
+     .open = open_keras_archive,
+     .names_parts = true},
     {.name = "npz",
      .recognise = zip_recognise,
      .open = npz_open,

@@ -85,7 +85,7 @@ static bool read_number(struct parser *parser, unsigned width, uint64_t *number)
 static int64_t integer_of(uint64_t number, const struct form *form)
 {
     unsigned unused = 64 - 8U * form->width;
-    if (form->is_signed)
+    if (form->is_signed && form->width)
         return (int64_t)(number << unused) >> unused;
     return number > INT64_MAX ? INT64_MAX : (int64_t)number;
 }

@@ -85,6 +85,36 @@ static size_t chunk_bytes(hid_t properties, size_t element_size)
     return bytes;
 }
 
+/* Returns whether elements are bfloat16 as Keras has h5py store them, which does not know the type:
+   two bytes without a meaning, and an attribute that gives it. */
+static bool is_marked_bfloat16(hid_t dataset, hid_t type)
+{
+    static const char mark[] = "bfloat16";
+    char *text = NULL;
+    if (H5Tget_class(type) != H5T_OPAQUE || H5Tget_size(type) != 2 ||
+        H5Aexists(dataset, "dtype") <= 0)
+        return false;
+    hid_t attribute = H5Aopen(dataset, "dtype", H5P_DEFAULT);
+    hid_t stored = H5Aget_type(attribute), space = H5Aget_space(attribute);
+    bool marked = H5Tis_variable_str(stored) > 0 && H5Sget_simple_extent_npoints(space) == 1 &&
+                  H5Aread(attribute, stored, &text) >= 0 && text &&
+                  strncmp(text, mark, sizeof mark) == 0;
+    H5free_memory(text);
+    H5Sclose(space);
+    H5Tclose(stored);
+    H5Aclose(attribute);
+    return marked;
+}
+
+static bool examine_type(hid_t dataset, hid_t type, enum ivon_dtype *dtype, bool *as_stored)
+{
+    if (!is_marked_bfloat16(dataset, type))
+        return hdf5_type_recognise(type, dtype, as_stored);
+    *dtype = IVON_BF16;
+    *as_stored = true;
+    return true;
+}
+
 /* How messages call a type that is not read. */
 static const char *type_name(hid_t type)
 {
@@ -150,7 +180,7 @@ const char *hdf5_dataset_examine(hid_t dataset, size_t file_size, size_t chunk_m
     if (!refused)
         refused = examine_storage(properties, &expansion, result);
     double most = (double)file_size * expansion;
-    if (!refused && !hdf5_type_recognise(type, &result->dtype, &as_stored)) {
+    if (!refused && !examine_type(dataset, type, &result->dtype, &as_stored)) {
         if (result->rank == 1 &&
             !examine_size(properties, result, H5Tget_size(type), most, chunk_max))
             result->string_size = string_bytes(type);
@@ -268,10 +298,13 @@ static bool read_boxes(hid_t dataset, hid_t memory_type, const struct hdf5_datas
 bool hdf5_dataset_read(hid_t dataset, const struct hdf5_dataset *examined, uint64_t first,
                        uint64_t count, char *out)
 {
-    hid_t type = hdf5_type_new(examined->dtype);
+    hid_t stored = H5Dget_type(dataset); /* no type is converted to bytes without a meaning */
+    bool is_opaque = H5Tget_class(stored) == H5T_OPAQUE;
+    hid_t type = is_opaque ? H5Tcopy(stored) : hdf5_type_new(examined->dtype);
     bool fine = examined->rank ? read_boxes(dataset, type, examined, first, count,
                                             ivon_dtype_size(examined->dtype), out)
                                : H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, out) >= 0;
     H5Tclose(type);
+    H5Tclose(stored);
     return fine;
 }

@@ -40,6 +40,14 @@ static void unguard(const struct mapped_file *file)
 #define unguard(file) ((void)(file))
 #endif
 
+/* All that is mapped, which a file within it is a part of. */
+static struct mapped_file whole_of(const struct mapped_file *file)
+{
+    return (struct mapped_file){.path = file->path,
+                                .data = file->data - file->before,
+                                .size = file->before + file->size + file->behind};
+}
+
 /* Sets the error of a file that cannot be opened; most often it does not exist. */
 static int refuse_name(const char *path, int number, struct ivon_error *error)
 {
@@ -117,11 +125,20 @@ done:
 void mapped_close(struct mapped_file *file)
 {
     if (file->data) {
-        unguard(file);
-        munmap((void *)file->data, file->size);
+        const struct mapped_file whole = whole_of(file);
+        unguard(&whole);
+        munmap((void *)whole.data, whole.size);
     }
     free(file->path);
     *file = (struct mapped_file){0};
+}
+
+void mapped_narrow(struct mapped_file *file, uint64_t offset, uint64_t size)
+{
+    file->before += offset;
+    file->behind += file->size - offset - size;
+    file->data += offset;
+    file->size = size;
 }
 
 /* Rounds outwards: a page that is read brings its neighbours with it, which would stay. */
@@ -129,10 +146,12 @@ void mapped_advise(const struct mapped_file *file, uint64_t offset, uint64_t siz
 {
     if (offset >= file->size || size > file->size - offset)
         return;
-    uint64_t base = (uintptr_t)file->data % AROUND;
+    const struct mapped_file whole = whole_of(file);
+    offset += file->before;
+    uint64_t base = (uintptr_t)whole.data % AROUND;
     uint64_t start = (base + offset) / AROUND * AROUND;
     uint64_t end = ((base + offset + size) / AROUND + 1) * AROUND - base;
     start = start > base ? start - base : 0;
-    end = end < file->size ? end : file->size;
-    madvise((void *)(file->data + start), end - start, advice);
+    end = end < whole.size ? end : whole.size;
+    madvise((void *)(whole.data + start), end - start, advice);
 }

@@ -1,7 +1,7 @@
 /*
  * Checkpoint files as sources and sinks. A file's format is recognised by its content, not by its
  * name: ivon-posterior(5), PyTorch's zip files, safetensors (one file, or several by their index),
- * numpy's npz, ONNX, Flax's msgpack. How each holds a posterior: ivon-formats(5).
+ * numpy's npz, ONNX, Flax's msgpack, Keras' HDF5. How each holds a posterior: ivon-formats(5).
  */
 #ifndef IVON_CHECKPOINT_H
 #define IVON_CHECKPOINT_H

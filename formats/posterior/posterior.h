@@ -2,12 +2,12 @@
 #ifndef FORMATS_POSTERIOR_POSTERIOR_H
 #define FORMATS_POSTERIOR_POSTERIOR_H
 
-#include "formats/io/mapped.h"
+#include "formats/hdf5/safe.h"
 #include "ivon/checkpoint.h"
 
-/* Opens a mapped HDF5 file, which the source takes over, whether or not this succeeds. */
-int posterior_open(struct ivon_source **source, struct mapped_file *mapped,
-                   const struct ivon_open_options *options, struct ivon_error *error);
+/* Opens what an HDF5 file holds, which the source takes over, whether or not this succeeds. */
+int posterior_open(struct ivon_source **source, struct hdf5_file *file, const char *path,
+                   struct ivon_error *error);
 
 /* ivon_checkpoint_create for this format. */
 int posterior_create(struct ivon_sink **sink, const char *path, const struct ivon_header *header,

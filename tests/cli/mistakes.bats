@@ -104,19 +104,19 @@ PAIRS
     name=ivon-${command%% *}
     expect 66 "$name: folder: is a directory, expected a file, or model.safetensors, model.safetensors.index.json, pytorch_model.bin or pytorch_model.bin.index.json in it" \
       ivon $command folder
-    expect 65 "$name: empty: is empty, expected a checkpoint in HDF5, safetensors, npz, ONNX or PyTorch's format" \
+    expect 65 "$name: empty: is empty, expected a checkpoint in HDF5, safetensors, npz, ONNX, PyTorch's, Keras' or Flax's format" \
       ivon $command empty
   done
   printf '\x93NUMPY\x01\x00' > array
-  expect 65 "ivon-info: array: is a single array of NumPy, expected a checkpoint in HDF5, safetensors, npz, ONNX or PyTorch's format" \
+  expect 65 "ivon-info: array: is a single array of NumPy, expected a checkpoint in HDF5, safetensors, npz, ONNX, PyTorch's, Keras' or Flax's format" \
     ivon-info array
   expect 65 "ivon-merge: hub/model.safetensors.index.json: tensor 'model.embed.weight' has no Hessian; --method=task-arithmetic and average need none" \
     ivon-merge hub tuned -o x.npz
   gzip -c a.h5 > compressed
-  expect 65 "ivon-info: compressed: is compressed by gzip, expected a checkpoint in HDF5, safetensors, npz, ONNX or PyTorch's format" \
+  expect 65 "ivon-info: compressed: is compressed by gzip, expected a checkpoint in HDF5, safetensors, npz, ONNX, PyTorch's, Keras' or Flax's format" \
     ivon-info compressed
   expect 65 "ivon-predict: compressed: a gzip file, but not of IDX data: gunzip it" ivon-predict a.h5 --data=compressed
-  expect 65 "ivon-info: -: is empty, expected a checkpoint in HDF5, safetensors, npz, ONNX or PyTorch's format" \
+  expect 65 "ivon-info: -: is empty, expected a checkpoint in HDF5, safetensors, npz, ONNX, PyTorch's, Keras' or Flax's format" \
     ivon-info - < /dev/null
   expect 74 "ivon-info: -: cannot read standard input: Is a directory" ivon-info - < .
   expect 66 "ivon-info: the name of an input is empty" ivon-info ""

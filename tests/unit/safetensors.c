@@ -125,10 +125,10 @@ static void refuses_what_the_format_does_not_allow(void **state)
         {"{}", 1, 0, "x: has 1 bytes of data, expected 0 by its header"},
         {"{", 9, 0,
          "x: is in no format that is known here, expected a checkpoint in HDF5, "
-         "safetensors, npz, ONNX or PyTorch's format"},
+         "safetensors, npz, ONNX, PyTorch's, Keras' or Flax's format"},
         {"{}", 1, 4,
          "x: is in no format that is known here, expected a checkpoint in HDF5, "
-         "safetensors, npz, ONNX or PyTorch's format"},
+         "safetensors, npz, ONNX, PyTorch's, Keras' or Flax's format"},
         {"{}}", 0, 0, "x: damaged JSON at byte 2: something follows the object"},
         {"{ ", 0, 0, "x: damaged JSON at byte 2: expected a name"},
         {"{\"a\":", 0, 0, "x: damaged JSON at byte 5: unexpected token near end of file"},

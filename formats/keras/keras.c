@@ -1,0 +1,90 @@
+#include "formats/keras/keras.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/error.h"
+#include "formats/hdf5/source.h"
+#include "formats/io/zip.h"
+#include "formats/keras/names.h"
+#include "formats/posterior/buffers.h"
+
+static const char entry_name[] = "model.weights.h5";
+
+bool keras_recognise(const struct hdf5_file *file)
+{
+    size_t count;
+    const struct hdf5_object *objects = hdf5_objects(file, &count);
+    bool legacy = keras_is_legacy(objects, count), found = false;
+    for (size_t i = 0; i < count && !found; i++)
+        found = keras_is_weight(&objects[i], legacy);
+    return found && !hdf5_attribute(&objects[0], "format");
+}
+
+static int keras_list(const struct hdf5_file *file, size_t *indices, struct tensor_list *tensors,
+                      const char *path, struct ivon_error *error)
+{
+    size_t count;
+    const struct hdf5_object *objects = hdf5_objects(file, &count);
+    char **names = NULL;
+    int code = keras_name_weights(&names, objects, count, error);
+    for (size_t i = 0; i < count && !code; i++) {
+        if (!names[i])
+            continue;
+        indices[tensors->count] = i;
+        code = hdf5_source_append(tensors, &objects[i], names[i], path, error);
+    }
+    keras_free_names(names, count);
+    return code ? code : buffers_settle(tensors, error);
+}
+
+int keras_open(struct ivon_source **source, struct hdf5_file *file, const char *path,
+               struct ivon_error *error)
+{
+    const struct ivon_header header = ivon_header_empty();
+    struct tensor_list tensors = {0};
+    size_t count;
+    hdf5_objects(file, &count);
+    size_t *indices = calloc(count, sizeof *indices);
+    int code = indices ? keras_list(file, indices, &tensors, path, error)
+                       : ivon_error_memory(error);
+    if (!code)
+        return hdf5_source_new(source, file, indices, path, &header, &tensors, error);
+    tensor_list_release(&tensors);
+    free(indices);
+    hdf5_close(file);
+    return code;
+}
+
+bool keras_recognise_archive(const struct mapped_file *mapped)
+{
+    struct zip_archive *zip = NULL;
+    bool found = zip_recognise(mapped) && zip_open(&zip, mapped, NULL) == 0 &&
+                 zip_find(zip, entry_name) >= 0;
+    zip_close(zip);
+    return found;
+}
+
+int keras_enter_archive(struct mapped_file *mapped, struct ivon_error *error)
+{
+    struct zip_archive *zip = NULL;
+    struct bytes *bytes = NULL;
+    int code = zip_open(&zip, mapped, error);
+    ptrdiff_t entry = code ? -1 : zip_find(zip, entry_name);
+    if (!code && entry < 0)
+        code = ivon_error_memory(error); /* it was there */
+    if (!code)
+        code = zip_entry_open(&bytes, zip, (size_t)entry, error);
+    const unsigned char *view = code ? NULL : bytes_view(bytes);
+    uint64_t size = code ? 0 : bytes_size(bytes);
+    if (!code && !view)
+        code = ivon_error_set(error, IVON_ERROR_DATA,
+                              "%s: '%s' is deflated, where Keras stores it: take it out of the "
+                              "archive",
+                              mapped->path, entry_name);
+    bytes_close(bytes);
+    zip_close(zip);
+    if (!code)
+        mapped_narrow(mapped, (uint64_t)(view - mapped->data), size);
+    return code;
+}
