@@ -117,3 +117,42 @@ with h5py.File("half.h5") as f:
   [ $status -eq 65 ]
   [[ $output == "ivon-info: none.h5: an HDF5 file, but not a posterior: "* ]]
 }
+
+# A graph as exporters of JAX and Keras make them: convolutions with outputs first, names of their own.
+@test "kernels of Keras are found in a graph that has them under other names and turned around" {
+  keras '
+import onnx
+from onnx import helper as h, numpy_helper as nh
+kernel, bias, dense, offset = n(2, 3, 2, 4), n(4), n(4 * 4 * 3, 3), n(3)
+weights = {"conv/fused": kernel.transpose(3, 2, 0, 1), "conv/bias": bias, "MatMul/read": dense, "Add/read": offset}
+def graph(path, weights):
+    g = h.make_graph(
+        [h.make_node("Conv", ["x", "conv/fused", "conv/bias"], ["c"]), h.make_node("Relu", ["c"], ["a"]),
+         h.make_node("Transpose", ["a"], ["t"], perm=[0, 2, 3, 1]), h.make_node("Flatten", ["t"], ["f"]),
+         h.make_node("MatMul", ["f", "MatMul/read"], ["m"]), h.make_node("Add", ["m", "Add/read"], ["y"])], "g",
+        [h.make_tensor_value_info("x", 1, ["n", 2, 5, 5])], [h.make_tensor_value_info("y", 1, ["n", 3])],
+        [nh.from_array(np.ascontiguousarray(a), name) for name, a in weights.items()])
+    onnx.save(h.make_model(g, opset_imports=[h.make_opsetid("", 13)]), path)
+graph("g.onnx", weights)
+graph("trained.onnx", {name: a + 1 for name, a in weights.items()})
+keras_file.write_archive("m.keras", {"layers/conv2d": ("conv2d", [kernel, bias]), "layers/dense": ("dense", [dense, offset])})
+np.savez("names.npz", **weights)
+with h5py.File("d.h5", "w") as f:
+    f["x"], f["y"] = n(64, 2, 5, 5), r.integers(0, 3, 64)'
+  ivon-predict m.keras --model=g.onnx --data=d.h5 --mean -o turned.csv 2> err
+  grep -q "^ivon-predict: m.keras: 4 weights of the graph are means by another name or transposed: 'conv/fused' is 'conv2d/kernel'$" err
+  ivon-predict -q names.npz --model=g.onnx --data=d.h5 --mean -o named.csv
+  cmp turned.csv named.csv
+  for name in m.keras names.npz; do
+    ivon-fit -q $name --model=g.onnx --data=d.h5 --weight-decay=1 --structure=diagonal -o ${name%.*}.h5
+  done
+  # Sums over the same 64 examples, in another order of elements: a few units in the last place.
+  keras '
+with h5py.File("m.h5") as turned, h5py.File("names.h5") as named:
+    found, want = turned["hessian/conv2d/kernel"][()], named["hessian/conv/fused"][()]
+    assert np.allclose(found.transpose(3, 2, 0, 1), want, rtol=1e-5, atol=1e-6 * want.max())
+    assert want.std() > want.mean() / 10 > 0 # they do not all look the same'
+  run ivon-predict m.keras --model=trained.onnx --data=d.h5 --mean
+  [ $status -eq 65 ]
+  [ "$output" = "ivon-predict: trained.onnx: the graph has none of the 4 means of m.keras, such as 'conv2d/kernel', but 'conv/fused'; ivon-convert --rename changes names" ]
+}

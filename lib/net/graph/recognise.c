@@ -2,6 +2,7 @@
  * Weights that an exporter renamed, reshaped or transposed. PyTorch's exporters fold the transpose
  * of a linear layer's weight into a constant, "onnx::MatMul_597" or "val_7", beside a tied weight
  * that keeps its name: bound by name alone, the graph would compute with two different weights.
+ * Those of JAX and TensorFlow name weights anew, and turn the kernels of convolutions around.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,10 +16,15 @@ enum form { FORM_NONE, FORM_SAME, FORM_RESHAPED, FORM_TRANSPOSED };
 
 /* Comparing. */
 
+/* Returns whether the weight has the mean's last two axes, in turn, before the others: a matrix has
+   its two axes exchanged, and the kernel of a convolution, which JAX and Keras have as extents ×
+   inputs × outputs, those of ONNX, outputs × inputs × extents. */
 static bool is_transposed_shape(const struct net_tensor *weight, const struct ivon_tensor *mean)
 {
-    return weight->rank == 2 && mean->rank == 2 && weight->shape[0] == mean->shape[1] &&
-           weight->shape[1] == mean->shape[0];
+    int rank = mean->rank;
+    return rank >= 2 && weight->rank == rank && weight->shape[0] == mean->shape[rank - 1] &&
+           weight->shape[1] == mean->shape[rank - 2] &&
+           memcmp(weight->shape + 2, mean->shape, (size_t)(rank - 2) * sizeof mean->shape[0]) == 0;
 }
 
 static bool is_same_shape(const struct net_tensor *weight, const struct ivon_tensor *mean)
@@ -40,9 +46,12 @@ static bool is_telling(const struct net_tensor *weight)
 /* The weight's element at the place of the mean's element `i`. */
 static double counterpart(const struct net_tensor *weight, bool transposed, size_t i)
 {
-    size_t rows = (size_t)weight->shape[0],
-           columns = weight->rank > 1 ? (size_t)weight->shape[1] : 1;
-    return (double)((const float *)weight->data)[transposed ? i % rows * columns + i / rows : i];
+    if (transposed) {
+        size_t outputs = (size_t)weight->shape[0], inputs = (size_t)weight->shape[1];
+        size_t extents = weight->count / (outputs * inputs);
+        i = (i % outputs * inputs + i / outputs % inputs) * extents + i / outputs / inputs;
+    }
+    return (double)((const float *)weight->data)[i];
 }
 
 /* Compares in the mean's type, to which the weight is rounded. */
@@ -138,6 +147,26 @@ static int add_shape(struct ivon_network *network, size_t value, char **name,
     return graph_add_constant(network, *name, &shape, error);
 }
 
+/* The order in which Transpose takes the axes of a mean, as its attribute; to be freed by the node
+   that it is given to, null if memory is exhausted. */
+static struct net_attribute *axis_order(int rank)
+{
+    struct net_attribute *order = calloc(1, sizeof *order);
+    int64_t *axes = calloc((size_t)rank, sizeof *axes);
+    char *name = strdup("perm");
+    if (!order || !axes || !name) {
+        free(order);
+        free(axes);
+        free(name);
+        return NULL;
+    }
+    for (int i = 0; i < rank; i++)
+        axes[i] = i < 2 ? rank - 1 - i : i - 2;
+    *order = (struct net_attribute){
+        .name = name, .kind = NET_INTS, .integers = axes, .count = (size_t)rank};
+    return order;
+}
+
 /* Computes a weight from a mean, in place of the graph's own numbers. */
 static int replace(struct ivon_network *network, struct ivon_source *source, size_t index,
                    size_t value, enum form form, struct ivon_error *error)
@@ -147,7 +176,12 @@ static int replace(struct ivon_network *network, struct ivon_source *source, siz
     enum { OPSET = 13 }; /* of these three, which have not changed since */
     size_t mean;
     char *shape = NULL;
+    struct net_attribute *order = NULL;
     int code = find_mean(network, source, index, &mean, error);
+    if (!code && form == FORM_TRANSPOSED)
+        order = axis_order(network->values[value].tensor.rank);
+    if (!code && form == FORM_TRANSPOSED && !order)
+        code = ivon_error_memory(error);
     if (!code && form == FORM_RESHAPED)
         code = add_shape(network, value, &shape, error);
     if (!code) {
@@ -158,7 +192,7 @@ static int replace(struct ivon_network *network, struct ivon_source *source, siz
         weight->typed = false;
         const char *inputs[] = {network->values[mean].name, shape}, *output = weight->name;
         code = graph_add_node(network, net_operator_find(NULL, operators[form], OPSET), output,
-                              inputs, shape ? 2 : 1, &output, 1, NULL, 0, error);
+                              inputs, shape ? 2 : 1, &output, 1, order, order != NULL, error);
     }
     free(shape);
     return code;
@@ -188,7 +222,8 @@ static int find_equal(const struct ivon_network *network, struct ivon_source *so
     *copy = false;
     for (size_t i = 0; i < ivon_source_tensor_count(source) && !code; i++) {
         const struct ivon_tensor *mean = ivon_source_tensor(source, i);
-        *copy |= mean->part == IVON_MEAN && is_transposed_shape(&weight->tensor, mean);
+        *copy |= mean->part == IVON_MEAN && mean->rank == 2 &&
+                 is_transposed_shape(&weight->tensor, mean);
         code = compare(source, i, &weight->tensor, &found, error);
         if (code || found == FORM_NONE)
             continue;
