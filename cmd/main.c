@@ -9,16 +9,17 @@
 
 #include "cmd/shared/command.h"
 #include "cmd/shared/mistake.h"
+#include "cmd/shared/ranks.h"
 #include "cmd/shared/report.h"
 #include "ivon/ivon.h"
 
-#define COMMAND_ROW(name, summary, options, run) {name, summary, &options, run},
-const struct command commands[] = {COMMANDS(COMMAND_ROW){NULL, NULL, NULL, NULL}};
+#define COMMAND_ROW(name, summary, options, run, by_ranks) {name, summary, &options, run, by_ranks},
+const struct command commands[] = {COMMANDS(COMMAND_ROW){0}};
 
 static void print_version(FILE *stream, struct argp_state *state)
 {
     (void)state;
-    fprintf(stream, "ivon %s\n", ivon_version());
+    fprintf(stream, "ivon %s\nMPI: %s\n", ivon_version(), IVON_MPI_FOUND);
 }
 
 static void print_commands(FILE *stream)
@@ -48,7 +49,9 @@ static int run_command(const struct command *command, int argc, char **argv)
     snprintf(name, sizeof name, "ivon-%s", command->name);
     argv[0] = name;
     program_invocation_name = program_invocation_short_name = name;
-    int status = mistaken_option(command, argc, argv);
+    int status = ranks_join(command);
+    if (!status)
+        status = mistaken_option(command, argc, argv);
     return status ? status : command->run(argc, argv);
 }
 
@@ -114,15 +117,18 @@ static void on_bus_error(int signal)
     _exit(EX_IOERR);
 }
 
-/* A success is one when its output is written, and that of --help too, after which argp exits. */
+/* A success is one when its output is written, and that of --help too, after which argp exits; and
+   when it is one on all ranks. */
 static void flush_output(int status, void *unused)
 {
     (void)unused;
-    if ((!fflush(stdout) && !ferror(stdout)) || status)
-        return;
-    fprintf(stderr, "%s: cannot write standard output: %s\n", program_invocation_short_name,
-            strerror(errno));
-    _exit(EX_IOERR);
+    bool written = (!fflush(stdout) && !ferror(stdout)) || status;
+    if (!written)
+        fprintf(stderr, "%s: cannot write standard output: %s\n", program_invocation_short_name,
+                strerror(errno));
+    int all = ranks_leave(written ? status : EX_IOERR);
+    if (all != status)
+        _exit(all);
 }
 
 int main(int argc, char **argv)

@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "cmd/shared/ranks.h"
 #include "cmd/shared/report.h"
 #include "ivon/output.h"
 
@@ -32,7 +33,7 @@ static void on_alarm(int signal)
     (void)signal;
     if (waits || !received)
         return;
-    if (!reported) {
+    if (!reported && ranks_first()) {
         ssize_t named = write(STDERR_FILENO, program_invocation_short_name,
                               strlen(program_invocation_short_name));
         ssize_t written = write(STDERR_FILENO, text, sizeof text - 1);
@@ -116,8 +117,9 @@ int progress_interrupted(void)
     return received ? 128 + (int)received : 0;
 }
 
-int progress_status(int code, const struct ivon_error *error)
+int progress_status(int code, struct ivon_error *error)
 {
+    code = ranks_agree(code, error);
     if (!code || !received)
         return code ? report_error(error) : 0;
     reported = 1;

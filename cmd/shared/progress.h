@@ -35,8 +35,9 @@ const volatile sig_atomic_t *progress_signal(void);
 /* 128 and the number of the signal that came, or 0. */
 int progress_interrupted(void);
 
-/* Prints the error, unless `code` is 0, and returns the exit status: the signal's if one came,
-   since child processes that get it too make all sorts of errors. */
-int progress_status(int code, const struct ivon_error *error);
+/* Agrees with other ranks on how it went, prints the error, unless `code` is 0, and returns the
+   exit status: the signal's if one came, since child processes that get it too make all sorts of
+   errors. */
+int progress_status(int code, struct ivon_error *error);
 
 #endif

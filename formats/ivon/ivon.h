@@ -33,6 +33,7 @@
 #include "ivon/output.h"
 #include "ivon/predict.h"
 #include "ivon/prune.h"
+#include "ivon/ranks.h"
 #include "ivon/records.h"
 #include "ivon/sample.h"
 #include "ivon/selective.h"

@@ -38,13 +38,16 @@ struct ivon_progress {
     void *context;
 };
 
+struct ivon_ranks;
+
 /* The resources of a computation. Which of them it uses, and its own default memory, stand with the
    options that it is a part of; the others are not looked at. */
 struct ivon_resources {
     int threads;   /* 0: one for each processor */
     size_t memory; /* bytes, of what the options say; 0: the default that they say */
     struct ivon_progress progress;
-    uint64_t reserved[4]; /* 0 */
+    struct ivon_ranks *ranks; /* null: this process alone; see ivon/ranks.h */
+    uint64_t reserved[3];     /* 0 */
 };
 
 #ifdef __cplusplus

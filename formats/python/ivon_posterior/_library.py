@@ -67,7 +67,7 @@ class ivon_progress(Structure):
 
 class ivon_resources(Structure):
     _fields_ = [("threads", c_int), ("memory", c_size_t), ("progress", ivon_progress),
-                ("reserved", c_uint64 * 4)]
+                ("ranks", c_void_p), ("reserved", c_uint64 * 3)]
 
 
 class ivon_tensor(Structure):

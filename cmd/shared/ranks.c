@@ -1,0 +1,83 @@
+#define _GNU_SOURCE
+#include "cmd/shared/ranks.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "cmd/shared/report.h"
+
+/* One set of ranks for the whole program, as it has one standard output. */
+static struct ivon_ranks *joined;
+
+struct ivon_ranks *ranks_joined(void)
+{
+    return joined;
+}
+
+bool ranks_first(void)
+{
+    return !ivon_ranks_rank(joined);
+}
+
+/* The streams alone: what the system below prints of a crash still reaches the launcher. */
+static void drop_streams(void)
+{
+    FILE *nowhere = fopen("/dev/null", "we");
+    if (!nowhere)
+        return;
+    stdout = nowhere;
+    stderr = nowhere;
+}
+
+int ranks_join(const struct command *command)
+{
+    struct ivon_error error = {0};
+    bool first = true;
+    int code = ivon_ranks_open(&joined, &first, &error);
+    if (!code && joined && !command->by_ranks)
+        code = error_fill(&error, IVON_ERROR_ARGUMENT,
+                          "it does not share its work among processes, and %d were started: run "
+                          "it without their launcher, or with IVON_MPI=off",
+                          ivon_ranks_count(joined));
+    if (!first)
+        drop_streams();
+    return code ? report_error(&error) : 0;
+}
+
+/* Says which rank an error is of, where the first one may have none. */
+static void name_rank(struct ivon_error *error)
+{
+    char host[64] = "?";
+    const struct ivon_error own = *error;
+    gethostname(host, sizeof host - 1);
+    if (!ranks_first() && !ivon_ranks_failed(joined))
+        snprintf(error->message, sizeof error->message, "rank %d on %s: %s",
+                 ivon_ranks_rank(joined), host, own.message);
+}
+
+int ranks_agree(int code, struct ivon_error *error)
+{
+    if (code && joined)
+        name_rank(error);
+    return ivon_ranks_agree(joined, code, error);
+}
+
+int ranks_leave(int status)
+{
+    struct ivon_error error = {0};
+    bool known = ivon_ranks_failed(joined);
+    if (!joined)
+        return status;
+    if (status && !known)
+        error_fill(&error, IVON_ERROR_INTERNAL, "ended with exit status %d", status);
+    int code = ranks_agree(status ? IVON_ERROR_INTERNAL : 0, &error);
+    if (code && !status)
+        status = report_error(&error);
+    if (code && !ivon_ranks_failed(joined))
+        ivon_ranks_abort(joined, status);
+    ivon_ranks_close(joined);
+    joined = NULL;
+    return status;
+}

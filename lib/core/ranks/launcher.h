@@ -1,0 +1,17 @@
+/* The launcher of this process, as its environment tells. */
+#ifndef CORE_RANKS_LAUNCHER_H
+#define CORE_RANKS_LAUNCHER_H
+
+#include "ivon/error.h"
+
+struct launcher {
+    const char *name;   /* "mpirun of Open MPI" */
+    const char *engine; /* "openmpi" or "mpich"; null: processes that know nothing of one another */
+    long rank, count;   /* of this process, and of all; 1: it is alone */
+};
+
+/* `variable` is getenv. Fails where several processes were started, and not by MPI. */
+int launcher_find(struct launcher *launcher, char *(*variable)(const char *name),
+                  struct ivon_error *error);
+
+#endif

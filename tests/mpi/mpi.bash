@@ -1,0 +1,22 @@
+# The launchers of the MPIs that the build found. On a machine that has none the test is skipped.
+each_mpi() {
+  local found=()
+  for name in openmpi mpich; do
+    [ -e "$IVON_BIN/../ivon/ranks-$name.so" ] && command -v "mpirun.$name" > /dev/null && found+=("$name")
+  done
+  echo "${found[@]}"
+}
+
+# NAME COUNT PROGRAM...: the program by so many ranks, of one thread for each waiting, however few processors there are.
+mpi() {
+  local name=$1 count=$2
+  shift 2
+  case $name in
+    openmpi) timeout 60 mpirun.openmpi --allow-run-as-root --oversubscribe -q -n "$count" "$@" ;;
+    mpich) timeout 60 mpirun.mpich -n "$count" "$@" ;;
+  esac
+}
+
+setup() {
+  [ -n "$(each_mpi)" ] || skip "no MPI"
+}
