@@ -53,7 +53,7 @@ static void name_rank(struct ivon_error *error)
     const struct ivon_error own = *error;
     gethostname(host, sizeof host - 1);
     if (!ranks_first() && !ivon_ranks_failed(joined))
-        snprintf(error->message, sizeof error->message, "rank %d on %s: %s",
+        snprintf(error->message, sizeof error->message, "rank %d on %s: %.900s",
                  ivon_ranks_rank(joined), host, own.message);
 }
 
