@@ -1,4 +1,5 @@
-/* The options of ivon-train. */
+/* The options of ivon-train, but for those of evaluations (train/watch_options.c) and of a search
+   (train/search_options.c). */
 #define _GNU_SOURCE
 #include <math.h>
 #include <stdlib.h>
@@ -7,7 +8,7 @@
 
 #include "cmd/shared/command.h"
 #include "cmd/shared/memory.h"
-#include "cmd/train/train.h"
+#include "cmd/train/options.h"
 
 enum {
     KEY_ARCH = 256,
@@ -53,18 +54,7 @@ enum {
     KEY_LABEL_SMOOTHING,
     KEY_SAVE_EVERY,
     KEY_DTYPE,
-    KEY_EVAL_EVERY,
-    KEY_TEST,
-    KEY_LOO,
-    KEY_LOO_EVERY,
-    KEY_LOO_ROWS,
-    KEY_PATIENCE,
-    KEY_STOP_BY,
-    KEY_HELD_OUT,
     KEY_RESUME,
-    KEY_GRID,
-    KEY_JUDGE,
-    KEY_FIND_LR,
     KEY_NO_SANDBOX,
 };
 
@@ -140,27 +130,7 @@ static const struct argp_option option_table[] = {
     {"save-every", KEY_SAVE_EVERY, "N", 0,
      "Steps between checkpoints (default: an epoch; 0: only the last)", 4},
     {"dtype", KEY_DTYPE, "f32|bf16|f16", 0, "Type of the checkpoints' means (default f32)", 4},
-    {"test", KEY_TEST, "DATA", 0, "Also log loss and error on test examples", 4},
-    {"held-out", KEY_HELD_OUT, "SHARE[,SEED]", 0,
-     "Likewise on this share of the examples, chosen at random, and train on the others", 4},
-    {"eval-every", KEY_EVAL_EVERY, "N", 0,
-     "--test, --held-out: steps between tests (default: an epoch)", 4},
-    {"loo", KEY_LOO, NULL, 0, "Also log the leave-one-out loss, of the training data alone", 4},
-    {"loo-every", KEY_LOO_EVERY, "N", 0, "--loo: steps between its evaluations (default: an epoch)",
-     4},
-    {"loo-rows", KEY_LOO_ROWS, "N", 0, "--loo: of N examples, chosen at random (default: all)", 4},
-    {"patience", KEY_PATIENCE, "N", 0,
-     "Stop when the loss has not been lower for N evaluations, and keep the best as DIR/best.h5",
-     4},
-    {"stop-by", KEY_STOP_BY, "loo|test", 0,
-     "--patience: which loss (default loo; without a posterior test)", 4},
     {"resume", KEY_RESUME, NULL, 0, "Go on from the last checkpoint in DIR, if there is one", 4},
-    {"find-lr", KEY_FIND_LR, "STEPS", OPTION_ARG_OPTIONAL,
-     "Try rising rates for so many steps (default 200), and suggest one", 7},
-    {"grid", KEY_GRID, "OPTION=V,V;...", 0,
-     "Train with each combination of such options' values; a table tells the best (repeatable)", 7},
-    {"judge", KEY_JUDGE, "test|held-out|loo", 0,
-     "--grid: by which loss (default: of --test or --held-out, else leave-one-out)", 7},
     {"no-sandbox", KEY_NO_SANDBOX, NULL, 0, "Read the inputs without giving up other rights", 8},
     {0},
 };
@@ -217,8 +187,7 @@ struct given {
     struct train_command *command;
     double numbers[NUMBERS];
     bool number[NUMBERS];
-    bool hessian, hess_every, samples, rescale, debias, init, basis_every, max_factor, loo_every;
-    bool stop_by;
+    bool hessian, hess_every, samples, rescale, debias, init, basis_every, max_factor;
     bool rescaled, debiased;
 };
 
@@ -279,34 +248,6 @@ static void check_betas(const struct ivon_train_options *options, struct argp_st
                          betas[i].value);
 }
 
-/* Settles which loss --patience is with, and whether the leave-one-out loss is wanted. */
-static void settle_watch(const struct given *given, struct argp_state *state)
-{
-    struct train_command *command = given->command;
-    struct train_watch *watch = &command->watch;
-    const struct ivon_method_traits *traits = ivon_method_traits(command->options.method);
-    if (!watch->patience && given->stop_by)
-        argp_failure(state, EX_USAGE, 0, "--stop-by is for --patience");
-    watch->by_test = given->stop_by ? watch->by_test : !traits->posterior;
-    if (watch->patience && !watch->by_test && !traits->posterior)
-        argp_failure(state, EX_USAGE, 0,
-                     "--stop-by=loo: --optimizer=%s leaves no posterior, which the leave-one-out "
-                     "loss is of",
-                     traits->name);
-    if (watch->patience && watch->by_test && !command->test && !(command->held_out > 0))
-        argp_failure(state, EX_USAGE, 0,
-                     given->stop_by ? "--stop-by=test needs --test=DATA or --held-out"
-                                    : "--patience: --optimizer=%s leaves no posterior, whose "
-                                      "leave-one-out loss would tell when to stop: give --test "
-                                      "or --held-out",
-                     traits->name);
-    watch->loo |= watch->patience && !watch->by_test;
-    if (given->loo_every && !watch->loo)
-        argp_failure(state, EX_USAGE, 0, "--loo-every is for --loo");
-    if (watch->loo_rows && !watch->loo)
-        argp_failure(state, EX_USAGE, 0, "--loo-rows is for --loo");
-}
-
 /* The method's defaults, and over them what was given. */
 static void settle_options(struct given *given, struct argp_state *state)
 {
@@ -330,41 +271,6 @@ static void settle_options(struct given *given, struct argp_state *state)
     options->debias = given->debias ? given->debiased : defaults.debias;
 }
 
-/* A sweep of rates sets rate and length itself, and writes no directory. */
-static void train_check_find_lr(const struct given *given, struct argp_state *state)
-{
-    const struct train_command *command = given->command;
-    const struct ivon_train_options *options = &command->options;
-    const struct {
-        bool given;
-        const char *name;
-    } others[] = {{command->grid_count, "--grid"},
-                  {number_given(given, KEY_LR), "--lr"},
-                  {options->epochs, "--epochs"},
-                  {options->steps, "--steps"},
-                  {options->schedule != IVON_SCHEDULE_CONSTANT, "--schedule"},
-                  {options->warmup, "--warmup"},
-                  {options->restart_every, "--restarts"},
-                  {number_given(given, KEY_AVERAGE), "--average"},
-                  {command->directory, "--output"},
-                  {command->test, "--test"},
-                  {command->eval_given, "--eval-every"},
-                  {command->watch.loo, "--loo"},
-                  {given->loo_every, "--loo-every"},
-                  {command->watch.loo_rows, "--loo-rows"},
-                  {command->watch.patience, "--patience"},
-                  {given->stop_by, "--stop-by"},
-                  {command->save_every != UINT64_MAX, "--save-every"},
-                  {command->resume, "--resume"},
-                  {command->files.force, "--force"}};
-    for (size_t i = 0; i < sizeof others / sizeof *others; i++)
-        if (others[i].given)
-            argp_failure(state, EX_USAGE, 0,
-                         "--find-lr sweeps rates, and writes a table: %s does "
-                         "not go with it",
-                         others[i].name);
-}
-
 static void train_check_output(const struct train_command *command, struct argp_state *state)
 {
     if (!command->directory || !*command->directory)
@@ -376,22 +282,6 @@ static void train_check_output(const struct train_command *command, struct argp_
         argp_failure(state, EX_USAGE, 0, "--resume and --force exclude each other");
 }
 
-/* Refuses options of tests that there are none of. */
-static void train_check_test(const struct train_command *command, struct argp_state *state)
-{
-    bool held_out = command->held_out > 0;
-    if (command->test && held_out)
-        argp_failure(state, EX_USAGE, 0, "--test and --held-out exclude each other");
-    if (command->judge >= 0 && !command->grid_count)
-        argp_failure(state, EX_USAGE, 0, "--judge is for --grid");
-    if (command->judge == TRAIN_JUDGE_TEST && !command->test)
-        argp_failure(state, EX_USAGE, 0, "--judge=test needs --test=DATA");
-    if (command->judge == TRAIN_JUDGE_HELD_OUT && !held_out)
-        argp_failure(state, EX_USAGE, 0, "--judge=held-out needs --held-out=SHARE");
-    if (command->eval_given && !command->test && !held_out)
-        argp_failure(state, EX_USAGE, 0, "--eval-every is for --test and --held-out");
-}
-
 /* The checks of each combination are those of a training, which wait for its options. */
 static void train_check_arguments(const struct given *given, struct argp_state *state)
 {
@@ -400,10 +290,11 @@ static void train_check_arguments(const struct given *given, struct argp_state *
     if (!evaluation->data)
         argp_failure(state, EX_USAGE, 0, "no data given: name them by --data=FILE");
     if (command->find_lr)
-        train_check_find_lr(given, state);
+        train_check_find_lr(command, number_given(given, KEY_LR), number_given(given, KEY_AVERAGE),
+                            state);
     else
         train_check_output(command, state);
-    train_check_test(command, state);
+    train_check_watch(command, state);
     if (command->grid_count)
         return;
     if (command->architecture && evaluation->model)
@@ -457,26 +348,6 @@ static void take_evaluation(struct train_command *command)
     options->group_count = command->groups.count;
 }
 
-static error_t train_parse_watch(int key, char *argument, struct argp_state *state)
-{
-    struct given *given = state->input;
-    struct train_watch *watch = &given->command->watch;
-    switch (key) {
-    case KEY_LOO_EVERY:
-        watch->loo_every = option_whole(state, "--loo-every", argument, 1, INT64_MAX);
-        given->loo_every = true;
-        return 0;
-    case KEY_LOO_ROWS:
-        watch->loo_rows = option_whole(state, "--loo-rows", argument, 1, INT64_MAX);
-        return 0;
-    case KEY_PATIENCE:
-        watch->patience = option_whole(state, "--patience", argument, 1, INT64_MAX);
-        return 0;
-    default:
-        return ARGP_ERR_UNKNOWN;
-    }
-}
-
 static error_t train_parse_number(int key, char *argument, struct argp_state *state)
 {
     struct given *given = state->input;
@@ -527,12 +398,8 @@ static error_t train_parse_number(int key, char *argument, struct argp_state *st
     case KEY_SAVE_EVERY:
         given->command->save_every = option_whole(state, "--save-every", argument, 0, INT64_MAX);
         return 0;
-    case KEY_EVAL_EVERY:
-        given->command->eval_every = option_whole(state, "--eval-every", argument, 1, INT64_MAX);
-        given->command->eval_given = true;
-        return 0;
     default:
-        return train_parse_watch(key, argument, state);
+        return ARGP_ERR_UNKNOWN;
     }
 }
 
@@ -581,7 +448,6 @@ static error_t parse_choice(int key, char *argument, struct argp_state *state)
     static const char *const estimators[] = {"price", "gradsq"};
     static const enum ivon_dtype dtypes[] = {IVON_F32, IVON_BF16, IVON_F16};
     static const char *const priors[] = {"zero", "posterior"};
-    static const char *const losses[] = {"loo", "test"};
     struct given *given = state->input;
     struct ivon_train_options *options = &given->command->options;
     switch (key) {
@@ -599,10 +465,6 @@ static error_t parse_choice(int key, char *argument, struct argp_state *state)
         options->estimator = (enum ivon_estimator)option_choice(state, "--hessian", argument,
                                                                 estimators, 2);
         given->hessian = true;
-        return 0;
-    case KEY_STOP_BY:
-        given->command->watch.by_test = option_choice(state, "--stop-by", argument, losses, 2) == 1;
-        given->stop_by = true;
         return 0;
     case KEY_DROPOUT:
         options->dropout = strcmp(argument, "own") == 0
@@ -636,56 +498,6 @@ static error_t parse_choice(int key, char *argument, struct argp_state *state)
     }
 }
 
-/* Remembers the words of an option as none of a single training's. In a cluster of short ones, as
-   in `-qo DIR`, they stay; a later --output counts for more. */
-static void train_set_aside(struct train_command *command, const char *argument,
-                            const struct argp_state *state)
-{
-    int last = state->next - 1, first = argument && argument == state->argv[last] ? last - 1 : last;
-    const char *word = state->argv[first];
-    for (int i = first; i <= last && (word[1] == '-' || word[1] == 'o'); i++)
-        command->aside[i] = true;
-}
-
-/* SHARE or SHARE,SEED. */
-static void train_parse_held_out(struct train_command *command, const char *argument,
-                                 struct argp_state *state)
-{
-    char *share = xstrndup(argument, strcspn(argument, ","));
-    const char *comma = strchr(argument, ',');
-    command->held_out = option_positive(state, "--held-out", share);
-    if (command->held_out >= 1)
-        argp_failure(state, EX_USAGE, 0, "--held-out: %s, expected a share below 1", share);
-    if (comma)
-        command->held_out_seed = option_whole(state, "--held-out", comma + 1, 0, INT64_MAX);
-    free(share);
-}
-
-static error_t train_parse_search(int key, char *argument, struct argp_state *state)
-{
-    struct given *given = state->input;
-    struct train_command *command = given->command;
-    switch (key) {
-    case KEY_HELD_OUT:
-        train_parse_held_out(command, argument, state);
-        return 0;
-    case KEY_FIND_LR:
-        command->find_lr = argument ? option_whole(state, "--find-lr", argument, 20, 1000000) : 200;
-        return 0;
-    case KEY_GRID:
-        command->grids = xreallocarray(command->grids, command->grid_count + 1, sizeof argument);
-        command->grids[command->grid_count++] = argument;
-        train_set_aside(command, argument, state);
-        return 0;
-    case KEY_JUDGE:
-        command->judge = option_choice_of(state, "--judge", argument, TRAIN_JUDGES);
-        train_set_aside(command, argument, state);
-        return 0;
-    default:
-        return parse_choice(key, argument, state);
-    }
-}
-
 /* Settles what waits for all options; of a grid, those of each combination. */
 static void train_settle(struct given *given, struct argp_state *state)
 {
@@ -693,7 +505,7 @@ static void train_settle(struct given *given, struct argp_state *state)
     if (given->command->grid_count)
         return;
     settle_options(given, state);
-    settle_watch(given, state);
+    train_settle_watch(given->command, state);
     take_evaluation(given->command);
 }
 
@@ -706,6 +518,8 @@ static error_t train_parse(int key, char *argument, struct argp_state *state)
         state->child_inputs[0] = &command->common;
         state->child_inputs[1] = &command->files;
         state->child_inputs[2] = &command->evaluation;
+        state->child_inputs[3] = command;
+        state->child_inputs[4] = command;
         return 0;
     case ARGP_KEY_ARG:
         argp_failure(state, EX_USAGE, 0, "'%s': no arguments are taken; see --help", argument);
@@ -734,12 +548,6 @@ static error_t train_parse(int key, char *argument, struct argp_state *state)
     case KEY_CLASS_WEIGHTS:
         train_class_weights_parse(command, argument, state);
         return 0;
-    case KEY_TEST:
-        command->test = argument;
-        return 0;
-    case KEY_LOO:
-        command->watch.loo = true;
-        return 0;
     case KEY_NO_SANDBOX:
         command->no_sandbox = true;
         return 0;
@@ -752,12 +560,14 @@ static error_t train_parse(int key, char *argument, struct argp_state *state)
         train_set_aside(command, argument, state);
         return 0;
     default:
-        return train_parse_search(key, argument, state);
+        return parse_choice(key, argument, state);
     }
 }
 
 static const struct argp_child children[] = {
-    {&common_argp, 0, NULL, 0}, {&file_argp, 0, NULL, 0}, {&evaluation_argp, 0, NULL, 0}, {0}};
+    {&common_argp, 0, NULL, 0},       {&file_argp, 0, NULL, 0},
+    {&evaluation_argp, 0, NULL, 0},   {&train_watch_argp, 0, NULL, 0},
+    {&train_search_argp, 0, NULL, 0}, {0}};
 
 const struct argp train_argp = {
     .options = option_table,

@@ -1,9 +1,9 @@
-/* ivon-train: its options are parsed by train/options.c, train/param_groups.c and
-   train/class_weights.c, and train.c starts what they ask for: a training (train/run.c), a grid of
-   them (train/grid.c) or a sweep of the rate (train/find_lr.c). train/directory.c and train/log.c
-   keep what is written, train/loo.c evaluates and train/stop.c judges by that, train/closing.c
-   tells what was made, train/settings.c keeps what it was trained with, and train/replay.c trains
-   so again. */
+/* ivon-train: its options are parsed by train/options.c and its parts (train/options.h),
+   train/param_groups.c and train/class_weights.c, and train.c starts what they ask for: a training
+   (train/run.c), a grid of them (train/grid.c) or a sweep of the rate (train/find_lr.c).
+   train/directory.c and train/log.c keep what is written, train/loo.c evaluates and train/stop.c
+   judges by that, train/closing.c tells what was made, train/settings.c keeps what it was trained
+   with, and train/replay.c trains so again. */
 #ifndef CMD_TRAIN_TRAIN_H
 #define CMD_TRAIN_TRAIN_H
 
@@ -26,6 +26,7 @@ struct train_watch {
     uint64_t loo_rows;  /* 0: all */
     uint64_t patience;  /* evaluations; 0: none */
     bool by_test;       /* patience is with the test loss */
+    bool loo_every_given, stop_by_given;
 };
 
 /* The evaluations so far, as they say when to stop. */
