@@ -14,6 +14,9 @@ const char *const directory_weights_names[DIRECTORY_WEIGHTS_COUNT] = {
 const char *const directory_factors_names[DIRECTORY_FACTORS_COUNT] = {DIRECTORY_FACTORS,
                                                                       "adapter_model.bin"};
 static const char *const adapter_config = "adapter_config.json";
+/* Files that Orbax puts into its directories, by versions. */
+static const char *const orbax_names[] = {"orbax.checkpoint", "_CHECKPOINT_METADATA", "_METADATA",
+                                          "manifest.ocdbt"};
 
 bool directory_exists(const char *path)
 {
@@ -66,6 +69,13 @@ static int refuse_adapter(const char *directory, const char *weights, const char
 static int refuse_directory(const char *directory, struct ivon_error *error)
 {
     char expected[256];
+    char *orbax = find_first(directory, orbax_names, sizeof orbax_names / sizeof *orbax_names);
+    free(orbax);
+    if (orbax)
+        return ivon_error_set(error, IVON_ERROR_INPUT,
+                              "%s: is a checkpoint of Orbax, which is not read here: save its "
+                              "arrays by Python as safetensors",
+                              directory);
     strings_alternatives(expected, sizeof expected, directory_weights_names,
                          DIRECTORY_WEIGHTS_COUNT);
     return ivon_error_set(error, IVON_ERROR_INPUT,

@@ -1,7 +1,7 @@
 """python_examples.py DOCUMENT...: runs, here, the Python that the documents show, with what they
 take for granted, and checks by the commands what it writes. Exit code 77 where torch is missing.
 
-Flax and safetensors are not asked for: where they are missing, what is shown of them meets
+Flax, Orbax and safetensors are not asked for: where they are missing, what is shown of them meets
 stand-ins with the same calls.
 """
 import contextlib
@@ -49,6 +49,15 @@ def save_file(tensors, path, metadata):
     safetensors_file.write(path, arrays, metadata)
 
 
+class Orbax:
+    """Restores a training's state, of which the parameters are wanted."""
+
+    def restore(self, directory):
+        assert directory == "step/default"
+        layer = {"kernel": np.ones((4, 3), "f4"), "bias": np.zeros(3, "f4")}
+        return {"params": {"Dense_0": layer}, "opt_state": [None, {"count": 3}], "step": 3}
+
+
 def stand_in(name, **members):
     try:
         __import__(name)
@@ -74,8 +83,8 @@ def surroundings():
     layer = {"kernel": np.ones((4, 3), "f4"), "bias": np.zeros(3, "f4")}
     a, d = torch.cat([x, torch.ones(len(x), 1)], 1), torch.randn(len(x), 3)
     return dict(model=model, optimizer=optimizer, example_input=x[:1], x=x, means=means, hess=hess,
-                a=a, d=d,
-                np=np, torch=torch, ivon_posterior=posterior_module.ivon_posterior,
+                a=a, d=d, directory="step/default", np=np, torch=torch,
+                ivon_posterior=posterior_module.ivon_posterior,
                 y=torch.arange(len(x)) % 3,
                 variables={"params": {"Dense_0": layer}}, fisher={"params": {"Dense_0": layer}})
 
@@ -89,6 +98,11 @@ def check(found, path):
     if path == "flax.safetensors":
         told = info(path)
         assert told["summary"]["hessian_elements"] == 15 and told["ess"] == 60000, told
+    elif path == "orbax.safetensors":
+        told = info(path)
+        assert told["parameters"] == 15 and not told["summary"].get("hessian_elements"), told
+        names = {"params/Dense_0/kernel", "params/Dense_0/bias"}
+        assert set(safetensors_file.read(path)[0]) == names
     elif path == "params.npz":
         assert info(path)["parameters"] == 15
         assert found["variables"]["params"]["Dense_0"]["kernel"].shape == (4, 3)
@@ -130,6 +144,7 @@ def check_calls(found):
 def main(paths):
     stand_in("flax.traverse_util", flatten_dict=flatten_dict, unflatten_dict=unflatten_dict)
     stand_in("safetensors.torch", save_file=save_file)
+    stand_in("orbax.checkpoint", PyTreeCheckpointer=Orbax)
     # Of an axis that has no input, which torch.onnx.export passes over.
     warnings.filterwarnings("error", "Provided key")
     found, checked = surroundings(), []
@@ -175,7 +190,7 @@ def main(paths):
             for name in set(os.listdir(".")) - {"given.h5"}:
                 os.unlink(name)
     assert sorted(checked) == ["arrays.npz", "calls", "flax.safetensors", "model.onnx", "names",
-                               "params.npz", *["posterior.h5"] * 3,
+                               "orbax.safetensors", "params.npz", *["posterior.h5"] * 3,
                                "posterior.safetensors", "precision", "sample",
                                *["structured.h5"] * 2], checked
     print(f"{len(checked)} results are what the commands read")

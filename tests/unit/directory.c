@@ -32,6 +32,8 @@ static void reads_the_weights_that_come_first(void **state)
                                         "model.safetensors.index.json", "model.safetensors"};
     assert_int_equal(mkdir("d", 0777), 0);
     not_found("d", "d: is a directory, expected a file, or model.safetensors, ");
+    write_text("d/manifest.ocdbt", "");
+    not_found("d", "d: is a checkpoint of Orbax, which is not read here: save its arrays by ");
     write_text("d/adapter_model.bin", "");
     not_found("d", "d: is a directory: name d/adapter_model.bin");
     for (size_t i = 0; i < 4; i++) {
