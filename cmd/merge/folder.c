@@ -29,11 +29,15 @@ struct folder_file {
 /* Weights, in any library's format, the state of trainings, and programs: pickles are such. What is
    written anew stands at the end. */
 static const char *const left_behind[] = {
-    "*.safetensors", "*.index.json", "*.bin",    "*.pt",    "*.pth",    "*.ckpt",    "*.h5",
-    "*.hdf5",        "*.msgpack",    "*.npz",    "*.npy",   "*.ot",     "*.onnx",    "*.onnx_data",
-    "*.onnx.data",   "*.gguf",       "*.tflite", "*.pb",    "*.mlx",    "*.mlmodel", "*.distcp",
-    "*.pkl",         "*.pickle",     "*.joblib", "*.so",    "*.dll",    "*.dylib",   "*.exe",
-    "*.pyc",         "*.sh",         ".*",       CARD_NAME, CONFIG_NAME};
+    "*.safetensors",  "*.index.json", "*.bin",       "*.pt",
+    "*.pth",          "*.ckpt",       "*.h5",        "*.hdf5",
+    "*.msgpack",      "*.npz",        "*.npy",       "*.ot",
+    "*.onnx",         "*.onnx_data",  "*.onnx.data", "*.gguf",
+    "*.tflite",       "*.pb",         "*.mlx",       "*.mlmodel",
+    "*.distcp",       "*.pkl",        "*.pickle",    "*.joblib",
+    "*.so",           "*.dll",        "*.dylib",     "*.exe",
+    "*.pyc",          "*.sh",         ".*",          "trainer_state.json",
+    "*_results.json", CARD_NAME,      CONFIG_NAME};
 static const char *const of_tokenizers[] = {"tokenizer*",
                                             "special_tokens_map.json",
                                             "added_tokens.json",
