@@ -15,6 +15,7 @@
 #include "cmd/shared/memory.h"
 #include "cmd/shared/progress.h"
 #include "cmd/shared/provenance.h"
+#include "cmd/shared/ranks.h"
 #include "cmd/shared/removal.h"
 #include "cmd/shared/report.h"
 #include "cmd/shared/table_output.h"
@@ -441,7 +442,9 @@ static int run_predict_gen(struct predict_gen_command *command, const char *prov
                            struct ivon_error *error)
 {
     int64_t step;
-    int code = predict_gen_check_inputs(command, error);
+    int code = command->follow ? ranks_refuse("--follow", error) : 0;
+    if (!code)
+        code = predict_gen_check_inputs(command, error);
     command->provenance = provenance;
     if (!code)
         code = predict_gen_open_data(command, error);
@@ -507,6 +510,7 @@ int predict_gen_run(int argc, char **argv)
             argc, argv);
     command.options.resources.progress = progress_start(&progress, "removing",
                                                         command.common.quiet);
+    command.options.resources.ranks = ranks_joined();
     progress.unit = "examples";
     int code = run_predict_gen(&command, command.files.no_provenance ? NULL : provenance, &error);
     progress_end(&progress);

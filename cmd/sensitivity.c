@@ -11,6 +11,7 @@
 #include "cmd/shared/groups.h"
 #include "cmd/shared/progress.h"
 #include "cmd/shared/provenance.h"
+#include "cmd/shared/ranks.h"
 #include "cmd/shared/removal.h"
 #include "cmd/shared/report.h"
 #include "cmd/shared/table_output.h"
@@ -384,13 +385,17 @@ static int run_examples(struct sensitivity_command *command,
 {
     struct taking taking = {0};
     uint64_t first = 0;
-    int code = sensitivity_output_open(&taking.output, command, shape, provenance, &first, error);
+    int code = 0;
+    if (ranks_first())
+        code = sensitivity_output_open(&taking.output, command, shape, provenance, &first, error);
+    if (!code)
+        code = ivon_ranks_share(ranks_joined(), &first, sizeof first, error);
     if (!code && command->on)
         code = ivon_sensitivity_set_test_data(command->sensitivity, command->test,
                                               evaluation_targets(&command->evaluation), error);
     if (!code)
         code = ivon_sensitivity_run(command->sensitivity, first, sensitivity_take, &taking, error);
-    if (!code)
+    if (!code && ranks_first())
         code = sensitivity_output_finish(taking.output, error);
     if (!code)
         warn_overflows(command, &taking);
@@ -417,7 +422,11 @@ static void note_removal(const struct sensitivity_command *command,
 static int run_sensitivity(struct sensitivity_command *command, const char *provenance,
                            struct ivon_error *error)
 {
-    int code = sensitivity_open_inputs(command, error);
+    int code = 0;
+    if (command->groups || command->ranges)
+        code = ranks_refuse(command->groups ? "--groups" : "--remove", error);
+    if (!code)
+        code = sensitivity_open_inputs(command, error);
     if (!code)
         code = ivon_sensitivity_new(&command->sensitivity, command->network, command->source,
                                     command->removed ? command->removed : command->examples,
@@ -487,6 +496,7 @@ int sensitivity_run(int argc, char **argv)
             argc, argv);
     command.options.resources.progress = progress_start(&progress, "removing",
                                                         command.common.quiet);
+    command.options.resources.ranks = ranks_joined();
     progress.unit = "examples";
     int code = run_sensitivity(&command, command.files.no_provenance ? NULL : provenance, &error);
     progress_end(&progress);

@@ -9,6 +9,7 @@
 
 #include "cmd/shared/memory.h"
 #include "cmd/shared/report.h"
+#include "cmd/shared/ranks.h"
 #include "cmd/shared/table_output.h"
 
 static const double DOUBTFUL = 0.1; /* data sets that were looked through have fewer wrong labels */
@@ -182,7 +183,7 @@ int sensitivity_find_suspects(struct sensitivity_command *command,
         code = ivon_label_noise_new(&taking.noise, shape->outputs, error);
     if (!code)
         code = ivon_sensitivity_run(command->sensitivity, 0, suspects_take, &taking, error);
-    if (!code)
+    if (!code && ranks_first())
         code = report_suspects(command, taking.noise, shape->outputs, provenance, error);
     ivon_label_noise_free(taking.noise);
     return code;

@@ -20,11 +20,11 @@
     ROW("predict", "average predictions over weights sampled from posteriors", predict_argp,       \
         predict_run, false)                                                                        \
     ROW("predict-gen", "predict the test loss from the training data", predict_gen_argp,           \
-        predict_gen_run, false)                                                                    \
+        predict_gen_run, true)                                                                     \
     ROW("prune", "set weights to zero that a posterior says may be", prune_argp, prune_run, false) \
     ROW("sample", "draw weights from a posterior", sample_argp, sample_run, false)                 \
     ROW("sensitivity", "tell how much a model depends on each training example", sensitivity_argp, \
-        sensitivity_run, false)                                                                    \
+        sensitivity_run, true)                                                                     \
     ROW("train", "train a network, and keep the posterior of its weights", train_argp, train_run,  \
         false)
 

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "cmd/shared/memory.h"
+#include "cmd/shared/ranks.h"
 #include "ivon/checkpoint.h"
 
 /* Those of the kernel's header may be older than the kernel. */
@@ -192,6 +193,8 @@ static void confine_files(const struct confinement *confinement, int argc, char 
     for (size_t i = 0; i < sizeof system / sizeof system[0]; i++)
         allow(&rules, system[i], READ);
     allow(&rules, "/dev", READ | LANDLOCK_ACCESS_FS_WRITE_FILE | TRUNCATE);
+    if (ranks_joined()) /* shared memory of MPI */
+        allow(&rules, "/dev/shm", READ | WRITE | TRUNCATE);
     if (confinement->programs)
         allow(&rules, "/", READ | LANDLOCK_ACCESS_FS_EXECUTE);
     for (int i = 1; i < argc; i++)
@@ -214,7 +217,7 @@ static void confine_calls(const struct confinement *confinement)
     if (!filter)
         return;
     seccomp_attr_set(filter, SCMP_FLTATR_CTL_TSYNC, 1);
-    for (size_t i = 0; i < sizeof domains / sizeof domains[0]; i++)
+    for (size_t i = 0; i < sizeof domains / sizeof domains[0] && !ranks_joined(); i++)
         seccomp_rule_add(filter, SCMP_ACT_ERRNO(EACCES), SCMP_SYS(socket), 1,
                          SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)domains[i]));
     for (size_t i = 0; i < sizeof others / sizeof others[0] && !confinement->programs; i++)

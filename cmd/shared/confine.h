@@ -1,8 +1,8 @@
 /*
  * The limits of a command once its options are known: no program is run (but for those that
- * a command itself needs), no network reached; files are written only where the outputs go, and
- * read only where the inputs are. So an input that takes over its parser can do little. By seccomp
- * and Landlock; if the kernel lacks one, the other holds.
+ * a command itself needs), no network reached (but by ranks, for one another); files are written
+ * only where the outputs go, and read only where the inputs are. So an input that takes over its
+ * parser can do little. By seccomp and Landlock; if the kernel lacks one, the other holds.
  */
 #ifndef CMD_SHARED_CONFINE_H
 #define CMD_SHARED_CONFINE_H

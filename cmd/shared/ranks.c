@@ -36,14 +36,20 @@ int ranks_join(const struct command *command)
     struct ivon_error error = {0};
     bool first = true;
     int code = ivon_ranks_open(&joined, &first, &error);
-    if (!code && joined && !command->by_ranks)
-        code = error_fill(&error, IVON_ERROR_ARGUMENT,
-                          "it does not share its work among processes, and %d were started: run "
-                          "it without their launcher, or with IVON_MPI=off",
-                          ivon_ranks_count(joined));
+    if (!code && !command->by_ranks)
+        code = ranks_refuse(program_invocation_short_name, &error);
     if (!first)
         drop_streams();
     return code ? report_error(&error) : 0;
+}
+
+int ranks_refuse(const char *what, struct ivon_error *error)
+{
+    return joined ? error_fill(error, IVON_ERROR_ARGUMENT,
+                               "%s does not share its work among processes, and %d were started: "
+                               "run it without their launcher",
+                               what, ivon_ranks_count(joined))
+                  : 0;
 }
 
 /* Says which rank an error is of, where the first one may have none. */
@@ -52,9 +58,10 @@ static void name_rank(struct ivon_error *error)
     char host[64] = "?";
     const struct ivon_error own = *error;
     gethostname(host, sizeof host - 1);
-    if (!ranks_first() && !ivon_ranks_failed(joined))
-        snprintf(error->message, sizeof error->message, "rank %d on %s: %.900s",
-                 ivon_ranks_rank(joined), host, own.message);
+    if (ranks_first() || ivon_ranks_failed(joined))
+        return;
+    error_fill(error, own.code, "rank %d on %s: %s", ivon_ranks_rank(joined), host, own.message);
+    error->hint = own.hint;
 }
 
 int ranks_agree(int code, struct ivon_error *error)

@@ -19,6 +19,9 @@ struct ivon_ranks *ranks_joined(void);
 /* Returns whether this is rank 0: of several, or alone. */
 bool ranks_first(void);
 
+/* Fails where there are several ranks: `what` is computed by one process. */
+int ranks_refuse(const char *what, struct ivon_error *error);
+
 /* Agrees on the result of a command: on a failure all have the error of one. */
 int ranks_agree(int code, struct ivon_error *error);
 

@@ -5,6 +5,7 @@
 #include <sysexits.h>
 
 #include "cmd/shared/report.h"
+#include "ivon/ranks.h"
 
 enum { KEY_COVARIANCE = 256, KEY_RHO, KEY_N_TRAIN, KEY_LEVERAGE };
 
@@ -120,6 +121,22 @@ static int removal_add_block(void *context, const struct ivon_sensitivities *blo
     return 0;
 }
 
+/* Sums that rank 0 has are those of all, who decide by them. */
+static int removal_share(struct removal_sums *sums, uint64_t examples, struct ivon_ranks *ranks,
+                         struct ivon_error *error)
+{
+    size_t size = (size_t)examples * sizeof(double);
+    struct ivon_ratio *const ratios[] = {&sums->loss, &sums->error, &sums->loo_loss,
+                                         &sums->loo_error};
+    double *const arrays[] = {sums->positions, sums->losses, sums->loo_losses};
+    int code = 0;
+    for (size_t i = 0; i < sizeof ratios / sizeof ratios[0] && !code; i++)
+        code = ivon_ranks_share(ranks, ratios[i], sizeof *ratios[i], error);
+    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0] && sums->positions && !code; i++)
+        code = ivon_ranks_share(ranks, arrays[i], size, error);
+    return code;
+}
+
 int removal_sum(struct removal_sums *sums, struct ivon_network *network, struct ivon_source *source,
                 struct ivon_examples *examples, const char *targets,
                 const struct ivon_sensitivity_options *options,
@@ -132,7 +149,10 @@ int removal_sum(struct removal_sums *sums, struct ivon_network *network, struct 
     int64_t tokens = ivon_sensitivity_shape(*sensitivity).tokens;
     sums->tokens = tokens ? (size_t)tokens : 1;
     sums->classes = !ivon_likelihood_traits(options->task.likelihood)->regression;
-    return ivon_sensitivity_run(*sensitivity, 0, removal_add_block, sums, error);
+    code = ivon_sensitivity_run(*sensitivity, 0, removal_add_block, sums, error);
+    return code ? code
+                : removal_share(sums, ivon_examples_count(examples), options->resources.ranks,
+                                error);
 }
 
 void removal_warn(int64_t tokens, double n_train, uint64_t examples)

@@ -31,7 +31,7 @@ struct removal_sums {
 };
 
 /* Runs over the examples, and adds up their losses at the mean, and what they would be without each
-   of them. *sensitivity receives what ran, to be freed. */
+   of them, which all ranks receive. *sensitivity receives what ran, to be freed. */
 int removal_sum(struct removal_sums *sums, struct ivon_network *network, struct ivon_source *source,
                 struct ivon_examples *examples, const char *targets,
                 const struct ivon_sensitivity_options *options,

@@ -5,6 +5,7 @@
 #include <sysexits.h>
 
 #include "cmd/shared/options.h"
+#include "cmd/shared/ranks.h"
 
 enum ivon_table_format table_output_parse(struct argp_state *state, const char *text)
 {
@@ -41,6 +42,11 @@ int table_output_open(struct ivon_table **table, const char *output,
                       const struct ivon_table_options *options, struct ivon_error *error)
 {
     const char *file = table_output_file(output);
+    struct ivon_table_options dropped = *options;
+    dropped.format = IVON_CSV;
+    if (!ranks_first()) /* its standard output leads nowhere */
+        return ivon_table_to_stream(table, stdout, "standard output", columns, count, &dropped,
+                                    error);
     return file ? ivon_table_create(table, file, columns, count, options, error)
                 : ivon_table_to_stream(table, stdout, "standard output", columns, count, options,
                                        error);

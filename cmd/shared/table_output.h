@@ -20,7 +20,7 @@ enum ivon_table_format table_output_rows(struct argp_state *state, const char *f
 /* The output, if it is a file; null: standard output, which is `-` or not named. */
 const char *table_output_file(const char *output);
 
-/* Creates the table there. */
+/* Creates the table there; on other ranks than the first, one that goes nowhere. */
 int table_output_open(struct ivon_table **table, const char *output,
                       const struct ivon_column *columns, size_t count,
                       const struct ivon_table_options *options, struct ivon_error *error);

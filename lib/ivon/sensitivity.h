@@ -178,7 +178,9 @@ IVON_API int ivon_sensitivity_set_test_data(struct ivon_sensitivity *sensitivity
                                             struct ivon_error *error);
 
 /* Runs over the examples from `first` on, in rising order, in blocks of at most about a second of
-   work; each goes to `on_block`, which stops the run by a value other than 0, that is returned. */
+   work; each goes to `on_block`, which stops the run by a value other than 0, that is returned.
+   Ranks compute blocks in turn, and all of them go to `on_block` of rank 0. What else a sensitivity
+   computes, each rank computes by itself. */
 IVON_API int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity, uint64_t first,
                                   int (*on_block)(void *context,
                                                   const struct ivon_sensitivities *block,

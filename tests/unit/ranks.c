@@ -50,7 +50,7 @@ static void launchers_are_known(void **state)
         {{"PMI_RANK=0", "PMI_SIZE=2", "IVON_MPI=off"}, NULL, 0, 1, 0},
         {{"PMI_RANK=1", "PMI_SIZE=2", "IVON_MPI=openmpi"}, "openmpi", 1, 2, 0},
         {{"IVON_MPI=mpich"}, NULL, 0, 1, 0},
-        {{"IVON_MPI=lam", "PMI_RANK=0", "PMI_SIZE=2"}, NULL, 0, 1, IVON_ERROR_ARGUMENT},
+        {{"IVON_MPI=lam", "PMI_RANK=1", "PMI_SIZE=2"}, NULL, 1, 2, IVON_ERROR_ARGUMENT},
         {{"PMI_RANK=x", "PMI_SIZE=2"}, NULL, 0, 1, 0},
         {{"PMI_RANK=2", "PMI_SIZE=2"}, NULL, 0, 1, 0},
         {{"PMI_RANK=", "PMI_SIZE=99999999999999999999"}, NULL, 0, 1, 0}};

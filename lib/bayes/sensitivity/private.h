@@ -56,6 +56,7 @@ struct ivon_sensitivity {
     double removed;                /* of N, then */
     float *expected; /* p averaged over samples, of every example; e where it is not linear in p */
     struct sensitivity_worker *workers;
+    uint64_t outside_elsewhere; /* examples of other ranks whose curvature Σ does not hold */
     struct sensitivity_results results;
     struct meter meter;
 };

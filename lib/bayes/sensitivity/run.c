@@ -7,6 +7,7 @@
 #include "bayes/output_covariance.h"
 #include "bayes/sensitivity/private.h"
 #include "core/error.h"
+#include "core/ranks.h"
 #include "ivon/predict.h"
 
 static size_t sensitivity_run_width(const struct ivon_sensitivity *sensitivity)
@@ -268,6 +269,7 @@ static int sensitivity_run_average(struct ivon_sensitivity *sensitivity, struct 
     predict.sample = options->sample;
     predict.resources = options->resources;
     predict.resources.memory = sensitivity->memory / 4;
+    predict.resources.ranks = NULL; /* all need all averages */
     size_t count = sensitivity->data.count;
     sensitivity->expected = calloc(count, sensitivity_run_width(sensitivity) * sizeof(float));
     struct averaging averaging = {sensitivity, sensitivity->expected};
@@ -362,23 +364,144 @@ static size_t next_block(const struct ivon_sensitivity *sensitivity, double seco
     return size < sensitivity->block / 2 ? 2 * size : sensitivity->block;
 }
 
-/* One block, whose size is data->limit. */
-static int sensitivity_run_block(struct ivon_sensitivity *sensitivity, uint64_t first,
-                                 int (*on_block)(void *context,
-                                                 const struct ivon_sensitivities *block,
-                                                 struct ivon_error *error),
-                                 void *context, struct ivon_error *error)
+/* Ranks: in each round every rank computes a block of data->limit examples, each behind that of the
+   rank before it. */
+
+struct sensitivity_round {
+    struct ivon_sensitivity *sensitivity;
+    uint64_t first; /* example of rank 0's block */
+    int (*on_block)(void *context, const struct ivon_sensitivities *block,
+                    struct ivon_error *error);
+    void *context;
+};
+
+static uint64_t sensitivity_round_first(const struct sensitivity_round *round, int rank)
 {
+    return round->first + (uint64_t)rank * round->sensitivity->data.limit;
+}
+
+/* Returns how many examples the block of a rank has. */
+static size_t sensitivity_round_count(const struct sensitivity_round *round, int rank)
+{
+    const struct labelled *data = &round->sensitivity->data;
+    uint64_t first = sensitivity_round_first(round, rank);
+    uint64_t left = first < data->count ? data->count - first : 0;
+    return left < data->limit ? (size_t)left : data->limit;
+}
+
+/* The results of a rank's block, in the place where this rank has those of its own. */
+static size_t sensitivity_round_describe(void *context, int rank, struct ranks_piece *pieces,
+                                         size_t limit)
+{
+    const struct sensitivity_round *round = context;
+    const struct ivon_sensitivity *sensitivity = round->sensitivity;
+    const struct sensitivity_results *results = &sensitivity->results;
+    size_t examples = sensitivity_round_count(round, rank);
+    size_t rows = examples * sensitivity->outputs.tokens;
+    size_t wide = sensitivity_run_width(sensitivity), all = examples * wide;
+    const struct ranks_piece arrays[] = {
+        {results->prediction, all * sizeof(int64_t)},
+        {results->outputs, all * sizeof(float)},
+        {results->means, all * sizeof(float)},
+        {results->residual_vector, all * sizeof(float)},
+        {sensitivity->options.vectors ? results->deviation_vector : NULL, all * sizeof(float)},
+        {sensitivity->options.variances || sensitivity->options.covariances ? results->variance
+                                                                            : NULL,
+         all * sizeof(float)},
+        {results->covariance, all * wide * sizeof(float)},
+        {results->loss, examples * sizeof(double)},
+        {results->residual, examples * sizeof(double)},
+        {results->row_loss, rows * sizeof(double)},
+        {results->row_residual, rows * sizeof(double)},
+        {results->row_error, rows * sizeof(float)},
+        {results->row_loo_error, rows * sizeof(float)}};
+    size_t count = 0;
+    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0] && count < limit; i++)
+        if (arrays[i].data)
+            pieces[count++] = arrays[i];
+    for (size_t i = 0; i < SCORES_MAX && count + 1 < limit; i++) {
+        if (results->scores[i])
+            pieces[count++] = (struct ranks_piece){results->scores[i], examples * sizeof(double)};
+        if (results->row_scores[i])
+            pieces[count++] = (struct ranks_piece){results->row_scores[i], rows * sizeof(double)};
+    }
+    return count;
+}
+
+/* Hands a block on; the targets of another rank's are read here. */
+static int sensitivity_round_take(void *context, int rank, struct ivon_error *error)
+{
+    const struct sensitivity_round *round = context;
+    struct ivon_sensitivity *sensitivity = round->sensitivity;
+    int code = 0;
+    if (rank)
+        code = labelled_read_targets(&sensitivity->data, sensitivity_round_first(round, rank),
+                                     error);
+    if (!code && rank)
+        code = meter_add(&sensitivity->meter, sensitivity->data.present, error);
+    struct ivon_sensitivities block = sensitivity_run_describe(sensitivity);
+    return code ? code : round->on_block(round->context, &block, error);
+}
+
+/* This rank's block. */
+static int sensitivity_run_block(const struct sensitivity_round *round, struct ivon_error *error)
+{
+    struct ivon_sensitivity *sensitivity = round->sensitivity;
     struct labelled *data = &sensitivity->data;
-    int code = labelled_load(data, &sensitivity->runner, first, error);
+    int rank = ivon_ranks_rank(sensitivity->options.resources.ranks);
+    if (!sensitivity_round_count(round, rank))
+        return 0;
+    int code = labelled_load(data, &sensitivity->runner, sensitivity_round_first(round, rank),
+                             error);
     if (!code)
         code = runner_run_block(&sensitivity->runner, &data->feed, sensitivity_run_tile,
                                 sensitivity, &sensitivity->meter, error);
+    if (!code)
+        remove_rho(sensitivity);
+    return code;
+}
+
+/* One round; *count receives how many examples it had. */
+static int sensitivity_run_round(const struct sensitivity_round *round, uint64_t *count,
+                                 struct ivon_error *error)
+{
+    struct ivon_sensitivity *sensitivity = round->sensitivity;
+    struct ivon_ranks *ranks = sensitivity->options.resources.ranks;
+    struct ranks_round all = {.describe = sensitivity_round_describe,
+                              .take = sensitivity_round_take,
+                              .context = (void *)(uintptr_t)round};
+    int code = ivon_ranks_share(ranks, &sensitivity->data.limit, sizeof sensitivity->data.limit,
+                                error);
+    *count = 0;
+    for (int r = 0; r < ivon_ranks_count(ranks) && !code; r++) {
+        size_t examples = sensitivity_round_count(round, r);
+        all.present += examples > 0;
+        *count += examples;
+    }
     if (code)
         return code;
-    remove_rho(sensitivity);
-    struct ivon_sensitivities block = sensitivity_run_describe(sensitivity);
-    return on_block(context, &block, error);
+    return ranks_round_take(ranks, &all, sensitivity_run_block(round, error), error);
+}
+
+/* Sums the examples without leverage over the ranks. */
+static int sensitivity_run_count_outside(struct ivon_sensitivity *sensitivity,
+                                         struct ivon_error *error)
+{
+    struct ivon_ranks *ranks = sensitivity->options.resources.ranks;
+    uint64_t outside = 0;
+    struct ranks_bytes all;
+    for (int i = 0; i < sensitivity->runner.threads; i++)
+        outside += sensitivity->workers[i].outside;
+    int code = ranks_gather_all(ranks, &outside, sizeof outside, &all, error);
+    if (code)
+        return code;
+    sensitivity->outside_elsewhere = 0;
+    for (int r = 0; r < ivon_ranks_count(ranks); r++) {
+        memcpy(&outside, all.data + (size_t)r * sizeof outside, sizeof outside);
+        sensitivity->outside_elsewhere += r == ivon_ranks_rank(ranks) ? 0 : outside;
+    }
+    ranks_bytes_release(&all);
+    return 0;
 }
 
 int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity, uint64_t first,
@@ -387,6 +510,7 @@ int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity, uint64_t first,
                          void *context, struct ivon_error *error)
 {
     struct labelled *data = &sensitivity->data;
+    struct sensitivity_round round = {sensitivity, first, on_block, context};
     int code = 0;
     if (sensitivity->options.scores & IVON_SCORE_BIT(IVON_SCORE_INFLUENCE) &&
         !sensitivity->test_direction.data)
@@ -397,13 +521,14 @@ int ivon_sensitivity_run(struct ivon_sensitivity *sensitivity, uint64_t first,
     meter_init(&sensitivity->meter, &sensitivity->options.resources.progress,
                first < data->count ? data->count - first : 0);
     data->limit = least_block(sensitivity);
-    while (first < data->count && !code) {
+    while (round.first < data->count && !code) {
+        uint64_t count;
         double begin = sensitivity_run_now();
-        code = sensitivity_run_block(sensitivity, first, on_block, context, error);
-        first += data->present;
+        code = sensitivity_run_round(&round, &count, error);
+        round.first += count;
         data->limit = next_block(sensitivity, sensitivity_run_now() - begin);
     }
     data->limit = data->capacity;
     meter_release(&sensitivity->meter);
-    return code;
+    return code ? code : sensitivity_run_count_outside(sensitivity, error);
 }

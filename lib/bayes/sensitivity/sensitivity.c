@@ -388,8 +388,10 @@ bool ivon_sensitivity_saw_probabilities(const struct ivon_sensitivity *sensitivi
 struct ivon_leverage_use ivon_sensitivity_leverage(const struct ivon_sensitivity *sensitivity)
 {
     const struct structure *structure = sensitivity->covariance->draw->structure;
-    struct ivon_leverage_use use = {
-        .applied = sensitivity->leverage, .rank = structure->rank, .last = NAN};
+    struct ivon_leverage_use use = {.applied = sensitivity->leverage,
+                                    .rank = structure->rank,
+                                    .last = NAN,
+                                    .outside = sensitivity->outside_elsewhere};
     for (size_t i = 0; i < structure->rank; i++) {
         double size = fabs(structure->values[i]);
         use.last = !i || size < use.last ? size : use.last;

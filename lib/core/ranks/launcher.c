@@ -33,9 +33,6 @@ int launcher_find(struct launcher *launcher, char *(*variable)(const char *name)
     *launcher = (struct launcher){.count = 1};
     if (engine && strcmp(engine, "off") == 0)
         return 0;
-    if (engine && strcmp(engine, "openmpi") != 0 && strcmp(engine, "mpich") != 0)
-        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                              "IVON_MPI is '%s', expected openmpi, mpich or off", engine);
     for (size_t i = 0; i < sizeof launchers / sizeof launchers[0]; i++) {
         long rank = launcher_number(variable(launchers[i].rank));
         long count = launcher_number(variable(launchers[i].count));
@@ -45,6 +42,9 @@ int launcher_find(struct launcher *launcher, char *(*variable)(const char *name)
                                       rank, count};
         break;
     }
+    if (engine && strcmp(engine, "openmpi") != 0 && strcmp(engine, "mpich") != 0)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "IVON_MPI is '%s', expected openmpi, mpich or off", engine);
     if (launcher->count > 1 && !launcher->engine)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s started %ld processes that know nothing of one another: by its "

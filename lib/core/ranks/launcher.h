@@ -10,7 +10,8 @@ struct launcher {
     long rank, count;   /* of this process, and of all; 1: it is alone */
 };
 
-/* `variable` is getenv. Fails where several processes were started, and not by MPI. */
+/* `variable` is getenv. Fails where several processes were started, and not by MPI, or where what
+   the user chose is none; what was found is set all the same. */
 int launcher_find(struct launcher *launcher, char *(*variable)(const char *name),
                   struct ivon_error *error);
 

@@ -49,6 +49,8 @@ static void ranks_configure(void)
         {"OMPI_MCA_btl_vader_single_copy_mechanism", "none"},
         {"OMPI_MCA_btl_sm_use_cma", "0"},
         {"UCX_TLS", "^cma"},
+        {"UCX_MAX_RNDV_LANES", "0"}, /* else ranks of one machine meet over TCP instead, and wait
+                                        for one another for ever as they leave, sometimes */
         {"UCX_ERROR_SIGNALS", ""},
         {"UCX_WARN_UNUSED_ENV_VARS", "n"},
     };

@@ -1,0 +1,127 @@
+#!/usr/bin/env bats
+# ivon-sensitivity by ranks: the bytes of one process, and one line where a rank fails.
+bats_require_minimum_version 1.5.0
+load mpi.bash
+
+setup_file() {
+  export PYTHONPATH=$BATS_TEST_DIRNAME/../oracle PYTHONDONTWRITEBYTECODE=1
+  /usr/bin/python3 "$PYTHONPATH/softmax_regression.py" make "$BATS_FILE_TMPDIR"
+}
+
+setup() {
+  [ -n "$(each_mpi)" ] || skip "no MPI"
+  cd "$BATS_TEST_TMPDIR"
+  export PATH=$IVON_BIN:$PATH OMP_NUM_THREADS=1
+  ln -s "$BATS_FILE_TMPDIR"/*.h5 .
+}
+
+# Tiles of two examples, so that every rank has several.
+S() { ivon-sensitivity -q posterior.h5 --data=train.h5 --batch=2 --no-provenance "$@"; }
+
+# by COUNT OUTPUT ARGUMENT...: each MPI writes the bytes of one.csv or one.h5
+by() {
+  local count=$1 one=$2
+  shift 2
+  for name in $(each_mpi); do
+    mpi "$name" "$count" ivon-sensitivity -q posterior.h5 --data=train.h5 --batch=2 --no-provenance --threads="$((count % 2 + 1))" \
+      -f -o "by.${one##*.}" "$@"
+    cmp "by.${one##*.}" "$one"
+  done
+}
+
+@test "any number of ranks writes the same bytes" {
+  S --score=deviation,mpe,self-influence,loo-loss --vectors=covariance -o one.h5
+  S --suspects -o one.csv
+  for count in 1 2 3 4; do
+    by "$count" one.h5 --score=deviation,mpe,self-influence,loo-loss --vectors=covariance
+  done
+  by 3 one.csv --suspects
+}
+
+@test "samples, test data, sorting and standard output are those of one process" {
+  S --expectation=samples -n 4 --on=test.h5 --top=5 > one.csv
+  for name in $(each_mpi); do
+    mpi "$name" 3 ivon-sensitivity -q posterior.h5 --data=train.h5 --batch=2 --no-provenance \
+      --expectation=samples -n 4 --on=test.h5 --top=5 > by.csv
+    cmp by.csv one.csv
+  done
+}
+
+@test "notes are printed once" {
+  S_notes() { "$@" ivon-sensitivity posterior.h5 --data=train.h5 --batch=2 -f -o by.csv 2>&1; }
+  S_notes env > one.txt
+  for name in $(each_mpi); do
+    S_notes mpi "$name" 3 > by.txt
+    cmp by.txt one.txt
+  done
+}
+
+@test "a row that one rank finds bad is told once, and the old output stays" {
+  rm train.h5
+  /usr/bin/python3 -c '
+import h5py, shutil, sys
+shutil.copy(sys.argv[1], "train.h5")
+with h5py.File("train.h5", "r+") as f:
+    name = next(n for n in f if f[n].ndim > 1)
+    f[name][9, 0] = float("nan")' "$BATS_FILE_TMPDIR/train.h5"
+  run ! S -o one.csv
+  [ "${#lines[@]}" = 1 ]
+  local message=$output
+  for name in $(each_mpi); do
+    echo old > by.csv
+    run mpi "$name" 4 ivon-sensitivity -q posterior.h5 --data=train.h5 --batch=2 -f -o by.csv
+    [ "$status" = 65 ]
+    [ "$(grep -c ^ivon-sensitivity: <<< "$output")" = 1 ] && [[ $output == *"$message"* ]]
+    [ "$(cat by.csv)" = old ]
+  done
+}
+
+@test "a usage error and an unreadable input are told once" {
+  for name in $(each_mpi); do
+    run mpi "$name" 3 ivon-sensitivity posterior.h5 --data=train.h5 --sorrt
+    [ "$status" = 64 ] && [ "$(grep -c ^ivon-sensitivity: <<< "$output")" = 1 ]
+    run mpi "$name" 3 ivon-sensitivity posterior.h5 --data=missing.h5
+    [ "$status" = 66 ] && [ "$(grep -c ^ivon-sensitivity: <<< "$output")" = 1 ]
+    run mpi "$name" 3 ivon-sensitivity -q posterior.h5 --data=train.h5 --groups=y
+    [ "$status" = 64 ] && [[ $output == *"ivon-sensitivity: --groups does not share its work among processes, and 3 were started: run it without their launcher"* ]]
+  done
+}
+
+@test "an input that one rank cannot open is told with its rank" {
+  for name in $(each_mpi); do
+    run mpi "$name" 3 bash -c '
+      file=train.h5
+      [ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" != 2 ] || file=missing.h5
+      exec ivon-sensitivity -q posterior.h5 --data="$file" -f -o by.csv'
+    [ "$status" = 66 ] && [ "$(grep -c ^ivon-sensitivity: <<< "$output")" = 1 ]
+    [[ $output == *"ivon-sensitivity: rank 2 on $(hostname): missing.h5: "* ]]
+    [ ! -e by.csv ]
+  done
+}
+
+@test "commands that do not share their work refuse several processes, before they write" {
+  for name in $(each_mpi); do
+    for command in convert info sample; do
+      run mpi "$name" 2 "ivon-$command" posterior.h5 -o out.h5
+      [ "$status" = 64 ] && [ "$(grep -c "^ivon-$command: .* does not share its work" <<< "$output")" = 1 ]
+    done
+    [ ! -e out.h5 ]
+    run -0 mpi "$name" 1 ivon-info posterior.h5
+  done
+  IVON_MPI=off mpi "$(each_mpi | cut -d' ' -f1)" 2 ivon-info posterior.h5
+  IVON_MPI=other run mpi "$(each_mpi | cut -d' ' -f1)" 2 ivon-info posterior.h5
+  [ "$status" = 64 ] && [ "$(grep -c "IVON_MPI is 'other', expected openmpi, mpich or off" <<< "$output")" = 1 ]
+}
+
+@test "a rank that is killed ends all within seconds, and the old output stays" {
+  for name in $(each_mpi); do
+    echo old > by.csv
+    SECONDS=0
+    run mpi "$name" 3 bash -c '
+      [ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" != 1 ] || { sleep 1; kill -9 $$; } &
+      exec ivon-sensitivity -q posterior.h5 --data=train.h5 --batch=1 --expectation=samples -n 1000000 -f -o by.csv'
+    [ "$status" != 0 ] && ((SECONDS < 15))
+    [ "$(cat by.csv)" = old ]
+    [ "$(grep -c ^ivon <<< "$output")" -le 1 ]
+  done
+}
