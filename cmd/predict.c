@@ -10,6 +10,7 @@
 #include "cmd/shared/groups.h"
 #include "cmd/shared/memory.h"
 #include "cmd/shared/progress.h"
+#include "cmd/shared/ranks.h"
 #include "cmd/shared/report.h"
 
 static int predict_open_member(struct predict_command *command, size_t i, struct ivon_error *error)
@@ -113,7 +114,7 @@ static int predict_examples(struct predict_command *command, struct ivon_example
         shape = ivon_predictor_shape(command->predictor);
         code = predict_count(command, &shape, error);
     }
-    if (!code)
+    if (!code && ranks_first())
         code = predict_output_open(&output, command, &shape, ivon_examples_count(examples),
                                    provenance, error);
     if (!code)
@@ -121,7 +122,7 @@ static int predict_examples(struct predict_command *command, struct ivon_example
     if (!code && command->foreign_predictor)
         code = ivon_predictor_run(command->foreign_predictor, predict_output_foreign, &output,
                                   error);
-    if (!code) {
+    if (!code && ranks_first()) {
         const struct ivon_predict_metric *metrics = ivon_predictor_metrics(command->predictor,
                                                                            &count);
         code = predict_output_finish(&output, metrics, count, error);
@@ -192,7 +193,9 @@ static int predict_each_posterior(struct predict_command *command, struct ivon_e
 static int predict(struct predict_command *command, const char *provenance,
                    struct ivon_error *error)
 {
-    int code = predict_open(command, error);
+    int code = command->acquire >= 0 ? ranks_refuse("--acquire", error) : 0;
+    if (!code)
+        code = predict_open(command, error);
     if (code)
         return code;
     if (!command->each && !command->shift_count)
@@ -201,7 +204,7 @@ static int predict(struct predict_command *command, const char *provenance,
     if (!code)
         code = command->each ? predict_each_posterior(command, error)
                              : predict_each_shift(command, error);
-    return code ? code : predict_sheet_finish(command->sheet, error);
+    return code || !ranks_first() ? code : predict_sheet_finish(command->sheet, error);
 }
 
 static const char *predict_graph(const struct predict_command *command)
@@ -293,8 +296,11 @@ int predict_run(int argc, char **argv)
                                                         command.common.quiet);
     progress.unit = command.options.method == IVON_PREDICT_SAMPLES ? "examples x samples"
                                                                    : "examples";
+    command.options.resources.ranks = ranks_joined();
     const char *text = command.files.no_provenance ? NULL : provenance;
-    int code = command.average ? predict_average(&command, text, &error)
+    int code = command.average ? ranks_refuse("--average", &error) : 0;
+    if (!code)
+        code = command.average ? predict_average(&command, text, &error)
                                : predict(&command, text, &error);
     progress_end(&progress);
     int status = progress_status(code, &error);

@@ -18,7 +18,7 @@
     ROW("merge", "merge the posteriors of finetuned models", merge_argp, merge_run, false)         \
     ROW("plot", "draw what the other commands print", plot_argp, plot_run, false)                  \
     ROW("predict", "average predictions over weights sampled from posteriors", predict_argp,       \
-        predict_run, false)                                                                        \
+        predict_run, true)                                                                         \
     ROW("predict-gen", "predict the test loss from the training data", predict_gen_argp,           \
         predict_gen_run, true)                                                                     \
     ROW("prune", "set weights to zero that a posterior says may be", prune_argp, prune_run, false) \

@@ -187,7 +187,8 @@ IVON_API struct ivon_predict_shape ivon_predictor_shape(const struct ivon_predic
 IVON_API size_t ivon_predictor_fixed(const struct ivon_predictor *predictor);
 
 /* Predicts all examples, in rising order, in blocks that memory holds; each goes to `on_block`,
-   which stops the run by a value other than 0, that is returned. May be called once. */
+   which stops the run by a value other than 0, that is returned. May be called once. Ranks average
+   blocks in turn; all of them go to `on_block` of rank 0, which alone has metrics. */
 IVON_API int ivon_predictor_run(struct ivon_predictor *predictor,
                                 int (*on_block)(void *context,
                                                 const struct ivon_predictions *predictions,

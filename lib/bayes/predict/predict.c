@@ -11,6 +11,7 @@
 #include "core/error.h"
 #include "core/options.h"
 #include "core/parallel.h"
+#include "core/ranks.h"
 #include "net/graph/training.h"
 
 enum {
@@ -349,10 +350,12 @@ static size_t predict_piece_tiles(const struct ivon_predictor *predictor, size_t
     return tiles ? tiles : 1;
 }
 
-/* Chooses block, piece and wave. All blocks have about as many tiles. Where the weights stay the
-   same, a block is a single piece: nothing is drawn again, and caches hold a small one. */
-static void predict_choose_block(struct ivon_predictor *predictor)
+/* Chooses block, piece and wave. All blocks have about as many tiles, and each rank has one. Where
+   the weights stay the same, a block is a single piece: nothing is drawn again, and caches hold a
+   small one. Ranks may have other numbers of threads, and have the sizes of rank 0. */
+static int predict_choose_block(struct ivon_predictor *predictor, struct ivon_error *error)
 {
+    struct ivon_ranks *ranks = predictor->options.resources.ranks;
     size_t threads = (size_t)ivon_parallel_threads(predictor->options.resources.threads);
     size_t tile = predictor->runner.tile, memory = predict_memory(predictor);
     size_t wave = predict_wave_most(predictor, memory);
@@ -366,17 +369,21 @@ static void predict_choose_block(struct ivon_predictor *predictor)
         block = memory > piece * results ? (memory - piece * results) / sums : 0;
     }
     block = block ? block : 1;
-    size_t blocks = (needed + block - 1) / block;
+    size_t blocks = (needed + block - 1) / block, least = (size_t)ivon_ranks_count(ranks);
+    blocks = blocks > least ? blocks : least < needed ? least : needed;
     block = blocks ? (needed + blocks - 1) / blocks : 1;
     predictor->block = block * tile;
     predictor->piece = (piece < block ? piece : block) * tile;
     predictor->wave = block < TILES_SHARED * threads ? wave : 1;
+    int code = ivon_ranks_share(ranks, &predictor->block, sizeof predictor->block, error);
+    return code ? code : ivon_ranks_share(ranks, &predictor->piece, sizeof predictor->piece, error);
 }
 
 static int make_block(struct ivon_predictor *predictor, struct ivon_error *error)
 {
-    predict_choose_block(predictor);
-    int code = labelled_reserve(&predictor->data, predictor->block, predictor->options.task.ignored,
+    int code = predict_choose_block(predictor, error);
+    if (!code)
+        code = labelled_reserve(&predictor->data, predictor->block, predictor->options.task.ignored,
                                 error);
     if (!code)
         code = rows_init(&predictor->sums, &predictor->likelihood, predictor->groups,

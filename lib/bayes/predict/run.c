@@ -16,6 +16,7 @@
 #include "bayes/predict/private.h"
 #include "core/error.h"
 #include "core/parallel.h"
+#include "core/ranks.h"
 
 enum {
     ROWS_JOB = 256,         /* rows that one thread adds at a time */
@@ -38,7 +39,11 @@ struct run {
                                     network has the weights of */
     uint64_t first; /* of the block */
     size_t count;
-    size_t piece; /* first example of the piece within the block */
+    size_t piece;   /* first example of the piece within the block */
+    uint64_t round; /* first example of rank 0's block, in this round of all ranks' */
+    int (*on_block)(void *context, const struct ivon_predictions *predictions,
+                    struct ivon_error *error);
+    void *context; /* of on_block */
     /* The samples that are being added: */
     size_t member, pass;
     double weight;
@@ -65,6 +70,14 @@ static size_t predict_run_rows(const struct run *run, size_t tile, size_t *row)
     *row = tile * most;
     size_t left = run->count * tokens - *row;
     return left < most ? left : most;
+}
+
+/* Returns how often an example is counted as progress. */
+static uint64_t predict_run_steps(const struct ivon_predictor *predictor)
+{
+    return predictor->options.method != IVON_PREDICT_SAMPLES
+               ? 1
+               : (uint64_t)predictor->passes * predictor->member_count;
 }
 
 /* Samples. */
@@ -482,32 +495,35 @@ static void measure_at_mean(const struct run *run)
 }
 
 /* Computes the results of a piece, measures them and hands them out. */
-static int predict_run_hand_out(struct run *run,
-                                int (*on_block)(void *context,
-                                                const struct ivon_predictions *predictions,
-                                                struct ivon_error *error),
-                                void *context, struct ivon_error *error)
+static int predict_run_hand_out(struct run *run, bool finished, struct ivon_error *error)
 {
     const struct ivon_predictor *predictor = run->predictor;
     size_t tiles = tiles_of(run, predict_run_piece(run, run->piece)), groups = predictor->groups;
     int code = 0;
-    if (!predictor->single)
+    if (!finished)
         code = ivon_parallel_run(run->threads, tiles, finish_tile, run, error);
     if (!code && predictor->metrics[ROWS_GROUPS_MAX])
         code = ivon_parallel_run(run->threads, groups > 1 ? groups + 1 : 1, measure_without, run,
                                  error);
     struct ivon_predictions predictions = predict_run_describe(run);
-    return code || !on_block ? code : on_block(context, &predictions, error);
+    return code || !run->on_block ? code : run->on_block(run->context, &predictions, error);
 }
 
-static int predict_run_block(struct run *run,
-                             int (*on_block)(void *context,
-                                             const struct ivon_predictions *predictions,
-                                             struct ivon_error *error),
-                             void *context, struct ivon_error *error)
+/* Ranks: in each round every rank adds up the samples of a block, and rank 0 measures all. */
+
+static uint64_t predict_run_first(const struct run *run, int rank)
+{
+    return run->round + (uint64_t)rank * run->predictor->block;
+}
+
+/* This rank's block, if there is one for it. */
+static int predict_run_block(struct run *run, struct ivon_error *error)
 {
     struct ivon_predictor *predictor = run->predictor;
     size_t all = predictor->block * predictor->outputs.tokens * predictor->outputs.k;
+    run->first = predict_run_first(run, ivon_ranks_rank(predictor->options.resources.ranks));
+    if (run->first >= predictor->data.count)
+        return 0;
     rows_clear(&predictor->sums);
     if (predictor->logits)
         memset(predictor->logits, 0, all * sizeof(float));
@@ -517,13 +533,69 @@ static int predict_run_block(struct run *run,
     run->piece = 0;
     int code = labelled_load(&predictor->data, &predictor->runner, run->first, error);
     run->count = predictor->data.present;
-    if (!code)
-        code = run_members(run, error);
+    return code ? code : run_members(run, error);
+}
+
+/* The sums of a block, of as many examples as it may have. */
+static size_t predict_run_pieces(void *context, int rank, struct ranks_piece *pieces, size_t limit)
+{
+    const struct run *run = context;
+    const struct ivon_predictor *predictor = run->predictor;
+    const struct likelihood_sums *sums = &predictor->sums.sums;
+    size_t k = predictor->outputs.k, rows = predictor->block * predictor->outputs.tokens;
+    size_t grouped = predictor->sums.groups * rows;
+    size_t samples = predictor->member_count * predictor->passes;
+    size_t entries = samples * predictor->block;
+    size_t targets = entries * outputs_targets(&predictor->outputs), count = 0;
+    const struct ranks_piece arrays[] = {
+        {sums->probabilities, grouped * k * sizeof *sums->probabilities},
+        {sums->total, rows * k * sizeof *sums->total},
+        {sums->expected, rows * sizeof *sums->expected},
+        {sums->first, grouped * k * sizeof *sums->first},
+        {sums->second, grouped * k * sizeof *sums->second},
+        {sums->density_log, grouped * sizeof *sums->density_log},
+        {sums->density_sum, grouped * sizeof *sums->density_sum},
+        {predictor->logits, rows * k * sizeof *predictor->logits},
+        {predictor->log_likelihoods, entries * sizeof *predictor->log_likelihoods},
+        {predictor->label_replicates, targets * sizeof *predictor->label_replicates},
+        {predictor->number_replicates, targets * sizeof *predictor->number_replicates},
+        {predictor->sample_outputs, samples * rows * k * sizeof *predictor->sample_outputs}};
+    (void)rank;
+    for (size_t i = 0; i < sizeof arrays / sizeof arrays[0] && count < limit; i++)
+        if (arrays[i].data)
+            pieces[count++] = arrays[i];
+    return count;
+}
+
+/* Measures a block and hands it out; the targets of another rank's are read here. */
+static int predict_run_take(void *context, int rank, struct ivon_error *error)
+{
+    struct run *run = context;
+    struct ivon_predictor *predictor = run->predictor;
+    bool finished = predictor->single && !rank;
+    int code = 0;
+    run->first = predict_run_first(run, rank);
+    if (rank)
+        code = labelled_read_targets(&predictor->data, run->first, error);
+    run->count = predictor->data.present;
+    if (!code && rank)
+        code = meter_add(&predictor->meter, run->count * predict_run_steps(predictor), error);
     if (!code && predictor->options.nll_at_mean)
         measure_at_mean(run);
     for (run->piece = 0; run->piece < run->count && !code; run->piece += predictor->piece)
-        code = predict_run_hand_out(run, on_block, context, error);
+        code = predict_run_hand_out(run, finished, error);
     return code;
+}
+
+static int predict_run_round(struct run *run, struct ivon_error *error)
+{
+    const struct ivon_predictor *predictor = run->predictor;
+    struct ivon_ranks *ranks = predictor->options.resources.ranks;
+    struct ranks_round all = {
+        .describe = predict_run_pieces, .take = predict_run_take, .context = run};
+    for (int r = 0; r < ivon_ranks_count(ranks); r++)
+        all.present += predict_run_first(run, r) < predictor->data.count;
+    return ranks_round_take(ranks, &all, predict_run_block(run, error), error);
 }
 
 int predictor_run(struct ivon_predictor *predictor,
@@ -533,17 +605,21 @@ int predictor_run(struct ivon_predictor *predictor,
 {
     bool linear = predictor->options.method != IVON_PREDICT_SAMPLES;
     struct run run = {.predictor = predictor,
+                      .on_block = on_block,
+                      .context = context,
                       .threads = linear
                                      ? linearised_threads(predictor)
                                      : ivon_parallel_threads(predictor->options.resources.threads)};
     uint64_t count = predictor->data.count;
+    uint64_t step = predictor->block *
+                    (uint64_t)ivon_ranks_count(predictor->options.resources.ranks);
     run.samples = calloc(predictor->wave, sizeof *run.samples);
     run.set = calloc((size_t)run.threads, sizeof *run.set);
     int code = run.samples && run.set ? 0 : ivon_error_memory(error);
     meter_init(&predictor->meter, &predictor->options.resources.progress,
-               linear ? count : count * predictor->passes * predictor->member_count);
-    for (run.first = 0; run.first < count && !code; run.first += predictor->block)
-        code = predict_run_block(&run, on_block, context, error);
+               count * predict_run_steps(predictor));
+    for (run.round = 0; run.round < count && !code; run.round += step)
+        code = predict_run_round(&run, error);
     predict_run_release(&run);
     free(run.samples);
     free(run.set);

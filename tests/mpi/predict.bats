@@ -1,0 +1,53 @@
+#!/usr/bin/env bats
+# ivon-predict by ranks: the bytes of one process, in tables and metrics.
+bats_require_minimum_version 1.5.0
+load mpi.bash
+
+setup_file() {
+  export PYTHONPATH=$BATS_TEST_DIRNAME/../oracle PYTHONDONTWRITEBYTECODE=1
+  /usr/bin/python3 "$PYTHONPATH/softmax_regression.py" make "$BATS_FILE_TMPDIR"
+}
+
+setup() {
+  [ -n "$(each_mpi)" ] || skip "no MPI"
+  cd "$BATS_TEST_TMPDIR"
+  export PATH=$IVON_BIN:$PATH OMP_NUM_THREADS=1
+  ln -s "$BATS_FILE_TMPDIR"/*.h5 .
+}
+
+# same COUNT ARGUMENT...: standard output, and out.h5 if it is made, are those of one process.
+same() {
+  local count=$1
+  shift
+  local predict=(ivon-predict --data=test.h5 --batch=2 --no-provenance -f "$@")
+  rm -f out.h5 one.h5
+  "${predict[@]}" > one.txt
+  [ ! -e out.h5 ] || mv out.h5 one.h5
+  for name in $(each_mpi); do
+    mpi "$name" "$count" "${predict[@]}" > by.txt
+    cmp by.txt one.txt
+    [ ! -e one.h5 ] || cmp out.h5 one.h5
+  done
+}
+
+@test "averaged predictions and their metrics are those of one process" {
+  for count in 1 2 3 4; do
+    same "$count" posterior.h5 -n 5 -o out.h5 --logits --threads="$((count % 2 + 1))"
+    same "$count" posterior.h5 -n 20 --metrics
+  done
+}
+
+@test "so are several posteriors, the mean, linearised networks, and log-likelihoods" {
+  same 3 step-0.h5 step-10.h5 -n 3 -o out.h5
+  same 3 posterior.h5 --mean --metrics
+  same 3 posterior.h5 --method=linear --metrics
+  same 3 step-0.h5 step-10.h5 -n 3 --metrics --each
+  same 2 posterior.h5 -n 4 --log-likelihoods=out.h5 --metrics
+}
+
+@test "averages of files, and what to label next, are one process" {
+  for name in $(each_mpi); do
+    run mpi "$name" 2 ivon-predict posterior.h5 --data=test.h5 --acquire=entropy --top=2
+    [ "$status" = 64 ] && [ "$(grep -c '^ivon-predict: --acquire does not share its work' <<< "$output")" = 1 ]
+  done
+}
