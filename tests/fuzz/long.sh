@@ -37,7 +37,7 @@ measure() { # PROCESS
 # Large inputs take long, and short ones reach as much: the seeds that are longer are run by run.sh.
 limit_of() { # NAME: bytes
   case $1 in
-    checkpoint|columns|dataset|hdf5) echo 16384 ;;
+    checkpoint|columns|dataset|hdf5|keras) echo 16384 ;;
     torch|npz|onnx|derivative) echo 8192 ;;
     *) echo 4096 ;;
   esac
