@@ -33,7 +33,7 @@ grep -q '^ivon-merge (1)' /page
 bash -c '. /usr/share/bash-completion/bash_completion
   for name in ivon ivon-merge; do _completion_loader $name || true; complete -p $name; done'
 ldconfig -p > /page
-grep -q 'libivon\.so\.0' /page
+grep -q 'libivon\.so\.1' /page
 python3 -c 'import importlib.util as u; assert u.find_spec("ivon_posterior")'
 ls /usr/lib/python3/dist-packages/ivon_posterior/__pycache__ > /page
 grep -q _posterior /page
