@@ -31,6 +31,9 @@ export PATH=$work/python:$PATH OMP_NUM_THREADS=1 OPENBLAS_CORETYPE=Haswell ATEN_
 python3 "$here/tests/lint/examples.py" "$here/README.md"
 cp ../data/base.h5 base.h5 && cp ../data/part-1.h5 cr.h5 && cp ../data/part-2.h5 mpqa.h5
 python3 "$here/tests/lint/examples.py" "$here/man/ivon.1"
+# What ivon(1) goes on from are commands of README.
+sed -n '/^python3 train.py$/,/^\.Ed$/p' "$here/man/ivon.1" | sed '$d; s/^ivon fit/ivon-fit -q/; s/^/$ /' > ../begun
+[ "$(wc -l < ../begun)" = 3 ] && [ -z "$(grep -vxFf "$here/README.md" ../begun)" ]
 
 # The two of each command's --help, in an order that makes what they take.
 mkdir ../help && cd ../help
