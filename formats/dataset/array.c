@@ -82,8 +82,8 @@ static void arrays_close(void *self)
     free(dataset);
 }
 
-/* Takes over the file. Room for arrays is still to be made; arrays_close() releases what there is in
-   any case. */
+/* Takes over the file. Room for arrays is still to be made; arrays_close() releases what there is,
+   in any case. */
 static int arrays_new(struct dataset_arrays **out, const struct dataset_request *request,
                       struct mapped_file *file, struct ivon_error *error)
 {

@@ -73,7 +73,7 @@ const char *dataset_targets_name(const struct dataset_request *request);
 bool dataset_targets_required(const struct dataset_request *request);
 bool dataset_targets_refused(const struct dataset_request *request);
 
-/* Finds the class whose name a row of strings is. Where there is none, the error names the file, and
+/* Finds the class whose name a row of strings is. Where there is none, the error names the file and
    its array, unless that is null. */
 int dataset_find_class(int64_t *number, const struct class_names *classes, const char *path,
                        const char *array, uint64_t row, const char *name, size_t size,
