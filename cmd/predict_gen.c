@@ -424,7 +424,8 @@ static int predict_gen_open_data(struct predict_gen_command *command, struct ivo
 
 static int check_readable(const char *path, struct ivon_error *error)
 {
-    return access(path, R_OK) ? error_input(error, path, "open", strerror(errno)) : 0;
+    bool there = strcmp(path, "-") == 0 || !access(path, R_OK);
+    return there ? 0 : error_input(error, path, "open", strerror(errno));
 }
 
 /* Before the first of them takes its time, or --follow takes the graph for a file yet to come. */

@@ -13,8 +13,11 @@
 static int read_graph_file(struct convert_command *command, struct ivon_error *error)
 {
     struct stat status;
-    FILE *file = fopen(command->model, "rb");
-    bool fine = file && !fstat(fileno(file), &status);
+    FILE *file;
+    int code = ivon_input_open(&file, command->model, error);
+    if (code)
+        return code;
+    bool fine = !fstat(fileno(file), &status);
     if (fine && !S_ISREG(status.st_mode)) {
         fclose(file);
         return error_fill(error, IVON_ERROR_INPUT, "%s: %s, expected a regular file",
@@ -26,14 +29,10 @@ static int read_graph_file(struct convert_command *command, struct ivon_error *e
         command->graph = xmalloc(command->graph_size + 1);
         fine = fread(command->graph, 1, command->graph_size, file) == command->graph_size;
     }
-    int code = 0;
-    if (!file)
-        code = error_input(error, command->model, "open", strerror(errno));
-    else if (!fine)
+    if (!fine)
         code = error_fill(error, IVON_ERROR_IO, "%s: cannot read it: %s", command->model,
                           strerror(errno));
-    if (file)
-        fclose(file);
+    fclose(file);
     return code;
 }
 

@@ -9,6 +9,7 @@
 
 #include "cmd/shared/memory.h"
 #include "cmd/shared/report.h"
+#include "ivon/input.h"
 
 enum {
     SIZE_LIMIT = 1 << 20,
@@ -205,12 +206,13 @@ static int read_document(struct tree_reader *reader, struct recipe_node **tree)
 /* Reads a file's bytes, to be freed. */
 static int read_file(char **text, size_t *size, const char *path, struct ivon_error *error)
 {
-    FILE *file = fopen(path, "rb");
-    if (!file)
-        return error_input(error, path, "open", strerror(errno));
+    FILE *file;
+    int code = ivon_input_open(&file, path, error);
+    if (code)
+        return code;
     *text = xmalloc(SIZE_LIMIT + 1);
     *size = fread(*text, 1, SIZE_LIMIT + 1, file);
-    int code = ferror(file) ? error_input(error, path, "read", strerror(errno)) : 0;
+    code = ferror(file) ? error_input(error, path, "read", strerror(errno)) : 0;
     fclose(file);
     if (!code && *size > SIZE_LIMIT)
         code = error_fill(error, IVON_ERROR_DATA, "%s: a recipe of more than %d bytes", path,

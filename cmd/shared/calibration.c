@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cmd/shared/report.h"
+#include "ivon/input.h"
 
 enum { PIECE = 1 << 16, SIZE_LIMIT = 256 << 20 };
 
@@ -38,10 +39,11 @@ int calibration_read(struct ivon_calibration **calibration, const char *path,
 {
     char *text = NULL;
     size_t size = 0;
-    FILE *file = fopen(path, "rb");
-    if (!file)
-        return error_input(error, path, "open", strerror(errno));
-    int code = calibration_read_bytes(file, path, &text, &size, error);
+    FILE *file;
+    int code = ivon_input_open(&file, path, error);
+    if (code)
+        return code;
+    code = calibration_read_bytes(file, path, &text, &size, error);
     fclose(file);
     if (!code)
         code = ivon_calibration_parse(calibration, path, text, size, error);

@@ -8,6 +8,7 @@
 
 #include "cmd/shared/memory.h"
 #include "cmd/shared/report.h"
+#include "ivon/input.h"
 #include "ivon/targets.h"
 
 enum { SIZE_LIMIT = 1 << 26 /* bytes */ };
@@ -55,11 +56,12 @@ int name_list_read(struct name_list *list, const char *path, const char *kind,
                    struct ivon_error *error)
 {
     size_t size = 0;
-    FILE *file = fopen(path, "rbe");
+    FILE *file;
     *list = (struct name_list){.path = path};
-    if (!file)
-        return error_input(error, path, "open", strerror(errno));
-    int code = name_list_read_bytes(list, file, kind, &size, error);
+    int code = ivon_input_open(&file, path, error);
+    if (code)
+        return code;
+    code = name_list_read_bytes(list, file, kind, &size, error);
     fclose(file);
     if (!code)
         name_list_split(list, size);

@@ -9,6 +9,7 @@
 
 #include "cmd/shared/memory.h"
 #include "cmd/shared/report.h"
+#include "ivon/input.h"
 
 enum {
     KEY_KEY = 256,
@@ -90,17 +91,13 @@ static void read_parameters(struct open_options *options, const char *path,
 {
     if (options->open.parameters)
         argp_failure(state, EX_USAGE, 0, "--parameters is given twice");
-    if (strcmp(path, "-") == 0) {
-        read_lines(options, stdin, path, state);
-        return;
-    }
-    FILE *file = fopen(path, "r");
-    if (file) {
-        read_lines(options, file, path, state);
-        fclose(file);
-    } else {
-        argp_failure(state, EX_NOINPUT, errno, "--parameters=%s", path);
-    }
+    struct ivon_error error = {0};
+    FILE *file;
+    if (ivon_input_open(&file, path, &error))
+        argp_failure(state, error.code == IVON_ERROR_IO ? EX_IOERR : EX_NOINPUT, 0,
+                     "--parameters=%s", error.message);
+    read_lines(options, file, path, state);
+    fclose(file);
 }
 
 static error_t open_parse(int key, char *argument, struct argp_state *state)

@@ -56,10 +56,11 @@ struct dataset_path {
     const char *targets; /* or null */
 };
 
+/* Returns whether it names a file, as standard input does. */
 static bool dataset_is_file(const char *path)
 {
     struct stat status;
-    return stat(path, &status) == 0 && !S_ISDIR(status.st_mode);
+    return strcmp(path, "-") == 0 || (stat(path, &status) == 0 && !S_ISDIR(status.st_mode));
 }
 
 static bool dataset_is_directory(const char *path)

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "ivon/input.h"
 
 enum {
     AROUND = 1 << 16, /* bytes: as many as the kernel maps at a time, or one page */
@@ -57,12 +59,19 @@ static int refuse_name(const char *path, int number, struct ivon_error *error)
                           strerror(number));
 }
 
-/* Reads standard input to its end, into a file in memory: what is let go of there stays. */
+/* Opens what standard input holds, which is read to its end into a file in memory: what is let go
+   of there stays. That file then is standard input, known by its seals when it is opened again. */
 static int mapped_spool(int *descriptor, struct ivon_error *error)
 {
+    enum { SEALS = F_SEAL_SHRINK | F_SEAL_GROW };
     char piece[PIECE];
     ssize_t got = 0, put = 0;
-    *descriptor = memfd_create("standard input", MFD_CLOEXEC);
+    int seals = fcntl(STDIN_FILENO, F_GET_SEALS);
+    if (seals >= 0 && (seals & SEALS) == SEALS) {
+        *descriptor = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+        return *descriptor < 0 ? ivon_error_memory(error) : 0;
+    }
+    *descriptor = memfd_create("standard input", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     while (*descriptor >= 0 && put == got && (got = read(STDIN_FILENO, piece, sizeof piece)) > 0)
         for (put = 0; put < got;) {
             ssize_t more = write(*descriptor, piece + put, (size_t)(got - put));
@@ -73,7 +82,9 @@ static int mapped_spool(int *descriptor, struct ivon_error *error)
     if (got < 0)
         return ivon_error_set(error, IVON_ERROR_IO, "-: cannot read standard input: %s",
                               strerror(errno));
-    return *descriptor >= 0 && got == 0 ? 0 : ivon_error_memory(error);
+    bool whole = *descriptor >= 0 && got == 0 && !fcntl(*descriptor, F_ADD_SEALS, SEALS) &&
+                 dup2(*descriptor, STDIN_FILENO) >= 0;
+    return whole ? 0 : ivon_error_memory(error);
 }
 
 static int mapped_open_name(int *descriptor, const char *path, struct ivon_error *error)
@@ -83,6 +94,23 @@ static int mapped_open_name(int *descriptor, const char *path, struct ivon_error
     /* Without waiting, should it be a pipe that nobody writes to. */
     *descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     return *descriptor < 0 ? refuse_name(path, errno, error) : 0;
+}
+
+int ivon_input_open(FILE **file, const char *path, struct ivon_error *error)
+{
+    int descriptor = -1, code = 0;
+    if (strcmp(path, "-") == 0)
+        code = mapped_spool(&descriptor, error);
+    else if ((descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY)) < 0)
+        code = refuse_name(path, errno, error);
+    if (!code)
+        lseek(descriptor, 0, SEEK_SET); /* of what was read before; a pipe has no beginning */
+    *file = code ? NULL : fdopen(descriptor, "rb");
+    if (!code && !*file)
+        code = ivon_error_memory(error);
+    if (code && descriptor >= 0)
+        close(descriptor);
+    return code;
 }
 
 int mapped_open(struct mapped_file *file, const char *path, struct ivon_error *error)

@@ -13,7 +13,7 @@ struct mapped_file {
     uint64_t before, behind; /* bytes of the file that are not these: see mapped_narrow */
 };
 
-/* "-" is standard input, which is read to its end, and held in memory. */
+/* "-" is standard input, which is read to its end, and held in memory (ivon/input.h). */
 int mapped_open(struct mapped_file *file, const char *path, struct ivon_error *error);
 void mapped_close(struct mapped_file *file);
 

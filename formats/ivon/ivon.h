@@ -23,6 +23,7 @@
 #include "ivon/fit.h"
 #include "ivon/influence.h"
 #include "ivon/information.h"
+#include "ivon/input.h"
 #include "ivon/label_noise.h"
 #include "ivon/inspect.h"
 #include "ivon/merge.h"

@@ -7,6 +7,7 @@
 
 #include "ivon/table_reader.h"
 #include "ivon/output.h"
+#include "ivon/input.h"
 #include "ivon/table.h"
 
 static struct ivon_table_reader *open_table(const char *path)
@@ -223,13 +224,51 @@ static void writes_whole_outputs(void **state)
     assert_int_equal(ivon_output_write("no/out", "x", 1, true, &error), IVON_ERROR_CREATE);
 }
 
+static void expect_input(const char *path, const char *expected)
+{
+    char text[16] = "";
+    struct ivon_error error = {.message = "none"};
+    FILE *file = NULL;
+    if (ivon_input_open(&file, path, &error))
+        fail_msg("%s", error.message);
+    assert_int_equal(fread(text, 1, sizeof text - 1, file), strlen(expected));
+    assert_string_equal(text, expected);
+    assert_int_equal(fclose(file), 0);
+}
+
+/* Standard input is a pipe, of which nobody can go back, and its reader has been here before. */
+static void reads_standard_input_again(void **state)
+{
+    (void)state;
+    struct ivon_error error = {.message = "none"};
+    FILE *file;
+    int ends[2] = {-1, -1}, before = dup(STDIN_FILENO);
+    assert_true(before >= 0 && pipe(ends) == 0 && write(ends[1], "one,two\n", 8) == 8);
+    assert_true(close(ends[1]) == 0 && dup2(ends[0], STDIN_FILENO) == 0 && close(ends[0]) == 0);
+    expect_input("-", "one,two\n");
+    expect_input("-", "one,two\n");
+    struct ivon_table_reader *reader = NULL;
+    assert_int_equal(ivon_table_reader_open(&reader, "-", NULL, &error), 0);
+    assert_true(ivon_table_reader_has(reader, "two"));
+    ivon_table_reader_close(reader);
+    expect_input("-", "one,two\n");
+    assert_true(dup2(before, STDIN_FILENO) == 0 && close(before) == 0);
+    assert_int_equal(ivon_output_write("input", "text", 4, true, &error), 0);
+    expect_input("input", "text");
+    assert_int_equal(ivon_input_open(&file, "absent", &error), IVON_ERROR_INPUT);
+    assert_string_equal(error.message, "absent: cannot open it: No such file or directory");
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(reads_what_is_written),
-                                       cmocka_unit_test(reads_csv),
-                                       cmocka_unit_test(reads_json_lines),
-                                       cmocka_unit_test(refuses),
-                                       cmocka_unit_test(stops),
-                                       cmocka_unit_test(writes_whole_outputs)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(reads_what_is_written),
+        cmocka_unit_test(reads_csv),
+        cmocka_unit_test(reads_json_lines),
+        cmocka_unit_test(refuses),
+        cmocka_unit_test(stops),
+        cmocka_unit_test(writes_whole_outputs),
+        cmocka_unit_test(reads_standard_input_again),
+    };
     return cmocka_run_group_tests(tests, enter_directory, leave_directory);
 }
