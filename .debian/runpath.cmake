@@ -1,2 +1,5 @@
 # The loader finds a library of Debian's directories by itself: packages have no run path.
-file(RPATH_REMOVE FILE ${CPACK_TEMPORARY_INSTALL_DIRECTORY}/usr/bin/ivon)
+file(GLOB programs ${CPACK_TEMPORARY_INSTALL_DIRECTORY}/*/usr/bin/ivon)
+foreach(program IN LISTS programs)
+  file(RPATH_REMOVE FILE ${program})
+endforeach()

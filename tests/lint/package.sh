@@ -11,10 +11,11 @@ cpack --config "$IVON_BUILD/CPackConfig.cmake" -B "$work/package" > "$work/log" 
   || { cat "$work/log"; exit 1; }
 version=$(sed -n 's/^project(ivon VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt)
 package=$work/package/ivon_${version}_$(dpkg --print-architecture).deb
-# README installs what the build needs, which is what the tests install less what they alone use.
+# README installs what the build needs, which is what the tests install less what they alone use, and
+# less MPI, which it names beside.
 named() { grep -oE '[a-z0-9-]+-(dev|c-compiler)|zlib1g-dev' | LC_ALL=C sort; }
 diff <(sed -n '/^sudo apt install/,/^cmake/p' README.md | named) \
-  <(named < tests/packages.txt | grep -v '^dpkg-dev\|^libcmocka-dev')
+  <(named < tests/packages.txt | grep -v '^dpkg-dev\|^libcmocka-dev\|^libmpich-dev\|^libopenmpi-dev')
 # It installs the package by a pattern.
 pattern=$(sed -n 's|.*apt install \./build/release/||p' README.md)
 [ -n "$pattern" ] && [[ $(basename "$package") == $pattern ]]
@@ -66,6 +67,13 @@ dpkg-deb -c "$package" | awk '$2 != "root/root"' | tee "$work/owners"
 diff <(expected | LC_ALL=C sort) "$work/found"
 
 dpkg-deb -f "$package" Depends | grep -q 'libhdf5.*libjpeg.*libopenblas0.*libpng'
+# Ranks are in a package of their own, which brings the MPIs along that the build has found.
+(! dpkg-deb -f "$package" Depends | grep -E 'mpi')
+for plugin in $(cd "$IVON_BUILD" && ls ivon/ranks-*.so 2> /dev/null); do
+  ranks=$work/package/ivon-mpi_${package##*/ivon_}
+  dpkg-deb -c "$ranks" | grep -q "/$plugin$"
+  dpkg-deb -f "$ranks" Depends | grep -q "ivon (= $version).*lib$(basename "$plugin" .so | cut -d- -f2)"
+done
 grep -q 'activate-noawait ldconfig' "$work/control/triggers"
 (cd "$work/root" && md5sum --quiet -c "$work/control/md5sums")
 for file in "$usr/bin/ivon" "$(find "$usr" -name "libivon.so.$version")"; do
