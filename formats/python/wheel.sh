@@ -15,7 +15,9 @@ $python -m wheel unpack ./*.whl > log
 info=$(echo "$PWD"/ivon_posterior-*/*.dist-info)
 usr=${info%.dist-info}.data/data # what is below it is installed below the environment's prefix
 
-cmake --install "$build" --component run --strip --prefix "$usr" > log
+for component in run mpi; do
+  cmake --install "$build" --component $component --strip --prefix "$usr" >> log
+done
 # Wheels have no links: a copy of the library, and scripts in the place of further names of the program.
 library=$(find "$usr" -name 'libivon.so.?')
 cp --remove-destination "$(readlink -f "$library")" "$library"

@@ -39,7 +39,7 @@ wheel=$(echo "$work/ivon_posterior-$version-py3-none-linux_"*.whl)
 pip install --no-index --no-deps --force-reinstall "$wheel"
 [[ "$(use)" =~ ^[1-9][0-9]*' 10.0'$ ]]
 bin=$work/venv/bin
-[ "$(env -i "$bin/ivon" --version)" = "ivon $version" ]
+[[ "$(env -i "$bin/ivon" --version)" == "ivon $version"* ]]
 for link in "$IVON_BIN"/ivon-*; do
   name=$(basename "$link")
   [[ "$(env -i PATH=/usr/bin:/bin "$bin/$name" --help)" == "Usage: $name "* ]]
