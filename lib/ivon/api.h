@@ -12,7 +12,7 @@
 extern "C" {
 #endif
 
-/* The library's version, "0.1.0". */
+/* The library's version, "1.0.0". */
 IVON_API const char *ivon_version(void);
 
 #ifdef __cplusplus
