@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -31,13 +32,30 @@ static void drop_streams(void)
     stderr = nowhere;
 }
 
-int ranks_join(const struct command *command)
+/* Standard input, as a file or the value of an option, reaches rank 0 alone. */
+static int refuse_standard_input(int argc, char **argv, struct ivon_error *error)
+{
+    for (int i = 1; i < argc && joined; i++) {
+        const char *value = argv[i][0] == '-' ? strchr(argv[i], '=') : NULL;
+        bool output = strncmp(argv[i], "--output=", 9) == 0 || strcmp(argv[i - 1], "-o") == 0;
+        if (!output && strcmp(value ? value + 1 : argv[i], "-") == 0)
+            return error_fill(error, IVON_ERROR_ARGUMENT,
+                              "found - for standard input, which reaches one of %d processes: name "
+                              "a file",
+                              ivon_ranks_count(joined));
+    }
+    return 0;
+}
+
+int ranks_join(const struct command *command, int argc, char **argv)
 {
     struct ivon_error error = {0};
     bool first = true;
     int code = ivon_ranks_open(&joined, &first, &error);
     if (!code && !command->by_ranks)
         code = ranks_refuse(program_invocation_short_name, &error);
+    if (!code)
+        code = refuse_standard_input(argc, argv, &error);
     if (!first)
         drop_streams();
     return code ? report_error(&error) : 0;

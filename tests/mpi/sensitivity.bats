@@ -113,6 +113,16 @@ with h5py.File("train.h5", "r+") as f:
   [ "$status" = 64 ] && [ "$(grep -c "IVON_MPI is 'other', expected openmpi, mpich or off" <<< "$output")" = 1 ]
 }
 
+@test "standard input is refused, which one rank alone has" {
+  for name in $(each_mpi); do
+    for wrong in "- --data=train.h5" "posterior.h5 --data=-"; do
+      run mpi "$name" 2 ivon-sensitivity $wrong -o - < train.h5
+      [ "$status" = 64 ] && [ "$(grep -c "found - for standard input" <<< "$output")" = 1 ]
+    done
+    run -0 mpi "$name" 2 ivon-sensitivity -q posterior.h5 --data=train.h5 -o -
+  done
+}
+
 @test "a rank that is killed ends all within seconds, and the old output stays" {
   for name in $(each_mpi); do
     echo old > by.csv

@@ -187,7 +187,7 @@ static void an_old_program_merges_as_before(void **state)
     ivon_merge_free(merge);
     merge = NULL;
     options = ivon_merge_defaults();
-    options.resources.reserved[3] = 1;
+    options.resources.reserved[2] = 1;
     assert_int_equal(ivon_merge_plan(&merge, NULL, models, 2, &options, &error),
                      IVON_ERROR_ARGUMENT);
     options.size = 0;
