@@ -9,8 +9,8 @@
 #include "ivon/ranks.h"
 
 /* Joins them, before the program is confined, and refuses several where the command does not share
-   its work, or reads standard input. Returns an exit status, 0 if it can begin; a message is printed.
-   From here on what the other ranks print is dropped. */
+   its work, or reads standard input. Returns an exit status, 0 if it can begin; a message is
+   printed. From here on what the other ranks print is dropped. */
 int ranks_join(const struct command *command, int argc, char **argv);
 
 /* Null: this process is alone. */

@@ -156,21 +156,6 @@ static int find_state(const struct reading *reading, const struct msgpack_node *
 
 /* Its tensors. */
 
-/* "PARENT/KEY", or KEY where the parent is empty; null if memory is exhausted. */
-static char *join_names(const char *parent, const char *key, size_t length)
-{
-    size_t before = strlen(parent);
-    char *name = malloc(before + length + 2);
-    if (!name)
-        return NULL;
-    memcpy(name, parent, before);
-    if (before)
-        name[before++] = '/';
-    memcpy(name + before, key, length);
-    name[before + length] = '\0';
-    return name;
-}
-
 static int flax_append(struct reading *reading, const char *name, const struct msgpack_node *node,
                        struct ivon_error *error)
 {
@@ -220,7 +205,7 @@ static int add_children(struct reading *reading, const char *parent,
             length = (size_t)at->size;
             at = tree->nodes + at->end;
         }
-        char *name = join_names(parent, key, length);
+        char *name = string_join(parent, '/', key, length);
         code = name ? add_leaves(reading, name, at, error) : ivon_error_memory(error);
         free(name);
         at = tree->nodes + at->end;

@@ -1,6 +1,7 @@
 #include "formats/io/strings.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 int strings_compare(const void *a, const void *b)
@@ -12,6 +13,20 @@ bool string_ends_with(const char *text, const char *end)
 {
     size_t length = strlen(text), wanted = strlen(end);
     return length >= wanted && strcmp(text + length - wanted, end) == 0;
+}
+
+char *string_join(const char *parent, char separator, const char *key, size_t length)
+{
+    size_t before = strlen(parent);
+    char *name = malloc(before + length + 2);
+    if (!name)
+        return NULL;
+    memcpy(name, parent, before);
+    if (before)
+        name[before++] = separator;
+    memcpy(name + before, key, length);
+    name[before + length] = '\0';
+    return name;
 }
 
 void strings_alternatives(char *out, size_t size, const char *const *strings, size_t count)

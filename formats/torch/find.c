@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/error.h"
+#include "formats/io/strings.h"
 #include "formats/torch/private.h"
 
 enum {
@@ -68,17 +69,8 @@ static char *torch_find_join(const char *parent, const struct pickle_node *key)
 {
     char text[24];
     const char *start;
-    size_t length = key_text(key, text, &start), before = strlen(parent);
-    length = length < KEY_MAX ? length : KEY_MAX;
-    char *path = malloc(before + length + 2);
-    if (!path)
-        return NULL;
-    memcpy(path, parent, before);
-    if (before)
-        path[before++] = '.';
-    memcpy(path + before, start, length);
-    path[before + length] = '\0';
-    return path;
+    size_t length = key_text(key, text, &start);
+    return string_join(parent, '.', start, length < KEY_MAX ? length : KEY_MAX);
 }
 
 /* Returns whether a key is that of the extra state that modules may add. */

@@ -148,7 +148,7 @@ converted() {
   says 65 "adam-layers.pt: the optimizer's parameter 'module.x.weight' is not in the state dict" adam-layers.pt $adam --parameters="$BATS_TEST_TMPDIR/other"
   sed '3s/.*//' adam-layers.txt > "$BATS_TEST_TMPDIR/blank"
   says 65 "line 3 is empty, expected the name of a parameter" adam-layers.pt $adam --parameters="$BATS_TEST_TMPDIR/blank"
-  says 66 "none: No such file" adam-layers.pt $adam --parameters=none
+  says 66 "none: cannot open it: No such file" adam-layers.pt $adam --parameters=none
   says 65 "adam-layers.pt: holds no state of the optimizer IVON, whose parameters are listed" adam-layers.pt --parameters=adam-layers.txt
 }
 

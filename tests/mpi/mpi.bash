@@ -17,6 +17,15 @@ mpi() {
   esac
 }
 
+# A model, its data and checkpoints of its training, for each test where it runs.
+setup_file() {
+  export PYTHONPATH=$BATS_TEST_DIRNAME/../oracle PYTHONDONTWRITEBYTECODE=1
+  /usr/bin/python3 "$PYTHONPATH/softmax_regression.py" make "$BATS_FILE_TMPDIR"
+}
+
 setup() {
   [ -n "$(each_mpi)" ] || skip "no MPI"
+  cd "$BATS_TEST_TMPDIR"
+  export PATH=$IVON_BIN:$PATH OMP_NUM_THREADS=1
+  ln -s "$BATS_FILE_TMPDIR"/*.h5 .
 }

@@ -3,18 +3,6 @@
 bats_require_minimum_version 1.5.0
 load mpi.bash
 
-setup_file() {
-  export PYTHONPATH=$BATS_TEST_DIRNAME/../oracle PYTHONDONTWRITEBYTECODE=1
-  /usr/bin/python3 "$PYTHONPATH/softmax_regression.py" make "$BATS_FILE_TMPDIR"
-}
-
-setup() {
-  [ -n "$(each_mpi)" ] || skip "no MPI"
-  cd "$BATS_TEST_TMPDIR"
-  export PATH=$IVON_BIN:$PATH OMP_NUM_THREADS=1
-  ln -s "$BATS_FILE_TMPDIR"/*.h5 .
-}
-
 # same COUNT ARGUMENT...: standard output, and out.h5 if it is made, are those of one process.
 same() {
   local count=$1

@@ -3,18 +3,6 @@
 bats_require_minimum_version 1.5.0
 load mpi.bash
 
-setup_file() {
-  export PYTHONPATH=$BATS_TEST_DIRNAME/../oracle PYTHONDONTWRITEBYTECODE=1
-  /usr/bin/python3 "$PYTHONPATH/softmax_regression.py" make "$BATS_FILE_TMPDIR"
-}
-
-setup() {
-  [ -n "$(each_mpi)" ] || skip "no MPI"
-  cd "$BATS_TEST_TMPDIR"
-  export PATH=$IVON_BIN:$PATH OMP_NUM_THREADS=1
-  ln -s "$BATS_FILE_TMPDIR"/*.h5 .
-}
-
 G() { "$@" ivon-predict-gen -q step-0.h5 step-3.h5 step-10.h5 --data=train.h5 --test=test.h5 --batch=2 --no-provenance -f -o rows.h5 --pointwise=points.csv "${more[@]}"; }
 
 @test "losses, examples and comparisons are those of one process" {
