@@ -114,7 +114,7 @@ static void influence_release_worker(struct influence_worker *worker)
     void *all[] = {worker->outputs,         worker->adjoint, worker->inputs,
                    worker->adjoints,        worker->places,  worker->gradients,
                    worker->products,        worker->turned,  worker->left,
-                   worker->padded,          worker->sums,    worker->wide,
+                   worker->offsets,         worker->sums,    worker->wide,
                    worker->direction.arrays};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         free(all[i]);

@@ -10,6 +10,7 @@
 #include "core/blas.h"
 #include "core/error.h"
 #include "core/memory.h"
+#include "net/ops/product/panel.h"
 #include "net/ops/sum.h"
 
 enum {
@@ -75,8 +76,13 @@ size_t influence_piece_rows(const struct influence_piece *piece)
 
 /* Scratch. */
 
+size_t influence_width(const struct ivon_influence *influence)
+{
+    return (influence->runner.tile + PANEL_STEP - 1) / PANEL_STEP * PANEL_STEP;
+}
+
 struct piece_extents {
-    size_t inputs, adjoints, places, gradients, products, turned, left, padded; /* elements */
+    size_t inputs, adjoints, places, gradients, products, turned, left, terms; /* elements */
 };
 
 static void piece_raise(size_t *most, size_t extent)
@@ -87,8 +93,8 @@ static void piece_raise(size_t *most, size_t extent)
 static struct piece_extents piece_extents(const struct ivon_influence *influence)
 {
     struct net_derivative *derivative = influence->runner.workers[0].derivative;
-    size_t tile = influence->runner.tile;
-    struct piece_extents most = {.products = tile * INFLUENCE_PANEL};
+    size_t tile = influence->runner.tile, width = influence_width(influence);
+    struct piece_extents most = {.products = width * INFLUENCE_PANEL};
     for (size_t i = 0; i < influence->piece_count; i++) {
         const struct influence_piece *piece = &influence->pieces[i];
         size_t size = influence_piece_rows(piece) * piece->columns, part = size;
@@ -99,8 +105,8 @@ static struct piece_extents piece_extents(const struct ivon_influence *influence
             piece_raise(&most.left, tile * piece->rows);
             piece_raise(&most.turned, tile * piece->columns);
         } else if (piece->kind != INFLUENCE_LOOKUP) {
-            piece_raise(&most.padded, INFLUENCE_PANEL * part);
-            piece_raise(&most.turned, tile * part);
+            piece_raise(&most.terms, part);
+            piece_raise(&most.turned, width * part);
         }
         if (piece->kind != INFLUENCE_LOOKUP) /* queries' gradients are formed of all others */
             piece_raise(&most.gradients, tile * size);
@@ -127,10 +133,14 @@ bool influence_reserve_pieces(const struct ivon_influence *influence,
     worker->gradients = memory_aligned(most.gradients * sizeof(float));
     worker->products = memory_aligned(most.products * sizeof(float));
     worker->turned = memory_aligned(most.turned * sizeof(float));
+    if (worker->turned) /* columns without an example are never written */
+        memset(worker->turned, 0, most.turned * sizeof(float));
     worker->left = memory_aligned(most.left * sizeof(float));
-    worker->padded = memory_aligned(most.padded * sizeof(float));
+    worker->offsets = calloc(most.terms + 1, sizeof *worker->offsets);
+    for (size_t i = 0; i < most.terms && worker->offsets; i++)
+        worker->offsets[i] = i * influence_width(influence);
     return worker->inputs && worker->adjoints && worker->places && worker->gradients &&
-           worker->products && worker->turned && worker->left && worker->padded;
+           worker->products && worker->turned && worker->left && worker->offsets;
 }
 
 /* The factors of gradients. */

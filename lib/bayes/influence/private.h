@@ -39,7 +39,7 @@ struct influence_worker {
     float *gradients;         /* n × some rows */
     float *products;          /* rows of a product × n */
     float *turned, *left;     /* inputs of a product, with a row for each number of examples */
-    float *padded;            /* directions of a panel that is not full */
+    size_t *offsets;          /* of the rows of `turned`, for a panel */
     double *sums;             /* the queries in memory × n */
     struct weights direction; /* borrows a row of directions; its arrays are its own */
     double *wide;             /* a direction before it is multiplied */
@@ -91,11 +91,14 @@ int influence_list_pieces(struct ivon_influence *influence, struct ivon_error *e
 
 enum {
     INFLUENCE_PANEL = 64,   /* directions of one product */
-    INFLUENCE_PIECE = 4096, /* elements of a gradient that are formed at a time, about */
+    INFLUENCE_PIECE = 1024, /* elements of a gradient that are formed at a time, about */
 };
 
 /* Rows of a weight whose gradients are formed at a time. */
 size_t influence_piece_rows(const struct influence_piece *piece);
+
+/* Numbers of a row for a panel: the examples of a tile, and zeros. */
+size_t influence_width(const struct ivon_influence *influence);
 
 /* Allocates a worker's scratch for pieces, but for sums over queries. */
 bool influence_reserve_pieces(const struct ivon_influence *influence,

@@ -11,15 +11,16 @@
  *             than by products
  *
  * Directions are the rows of the left side of every product, and examples the columns of the right
- * side, which are turned for it: OpenBLAS packs either as it lies. The extents of products depend
- * on neither queries nor examples, as their bits may: a panel that is not full is filled up with
- * zeros.
+ * side, which are turned for it. OpenBLAS may sum an element in another order where another place of
+ * a product has it: a query would have other bits beside others. So sums over several queries are
+ * those of a panel (net/ops/product/panel.h), whose order is one everywhere.
  */
 #include <string.h>
 
 #include "bayes/influence/private.h"
 #include "core/blas.h"
 #include "core/dispatch.h"
+#include "net/ops/product/panel.h"
 #include "net/ops/sum.h"
 
 enum { BAND = 16 /* numbers of a row that are turned at a time: a cache line */ };
@@ -53,23 +54,6 @@ IVON_DISPATCH static void products_add_columns(double *restrict sums, const floa
             sums[e] += (double)a[l * count + e] * (double)b[l * count + e];
 }
 
-/* A panel of directions from query `query` on, whose elements begin at `part`, *stride apart. */
-static const float *products_panel(const struct ivon_influence *influence,
-                                   struct influence_worker *worker, const float *part, size_t query,
-                                   size_t size, size_t *stride)
-{
-    size_t left = influence->present - query;
-    const float *from = part + query * influence->stride;
-    *stride = influence->stride;
-    if (left >= INFLUENCE_PANEL)
-        return from;
-    for (size_t q = 0; q < left; q++)
-        memcpy(worker->padded + q * size, from + q * influence->stride, size * sizeof *from);
-    memset(worker->padded + left * size, 0, (INFLUENCE_PANEL - left) * size * sizeof *from);
-    *stride = size;
-    return worker->padded;
-}
-
 /* Adds the products of all directions with `size` elements of the tile's gradients, `apart` from
    each other. */
 static void products_of_gradients(const struct ivon_influence *influence,
@@ -77,15 +61,17 @@ static void products_of_gradients(const struct ivon_influence *influence,
                                   const float *gradients, size_t apart, const float *part,
                                   size_t size, double *sums)
 {
-    size_t present = influence->present, n = influence->runner.tile, stride;
-    products_turn(gradients, apart, tile->count, size, n, worker->turned);
+    size_t present = influence->present, n = influence->runner.tile;
+    size_t width = influence_width(influence);
+    struct net_panel panel = {
+        .stride = influence->stride, .terms = size, .offsets = worker->offsets};
+    products_turn(gradients, apart, tile->count, size, width, worker->turned);
     for (size_t query = 0; query < present; query += INFLUENCE_PANEL) {
-        const float *panel = products_panel(influence, worker, part, query, size, &stride);
-        size_t left = present - query;
-        blas_product(false, false, INFLUENCE_PANEL, (int64_t)n, (int64_t)size, 1, panel,
-                     (int64_t)stride, worker->turned, (int64_t)n, 0, worker->products, (int64_t)n);
-        products_add(sums + query * n, worker->products,
-                     (left < INFLUENCE_PANEL ? left : INFLUENCE_PANEL) * n);
+        size_t left = present - query, count = left < INFLUENCE_PANEL ? left : INFLUENCE_PANEL;
+        panel.weights = part + query * influence->stride;
+        net_panel_run(&panel, worker->turned, count, width, worker->products, width);
+        for (size_t q = 0; q < count; q++)
+            products_add(sums + (query + q) * n, worker->products + q * width, n);
     }
 }
 
