@@ -207,8 +207,8 @@ json_t *info_check(const struct info_file *file)
         add_finding(findings, NULL, "there is no mean", "is it a posterior?");
     else if (!any_hessian)
         add_finding(findings, NULL, "there is no Hessian",
-                    "it is a point, not a posterior: only "
-                    "averaging can use it");
+                    "it is a point, not a posterior: ivon-fit makes one of it, averaging and "
+                    "predictions at the mean can use it");
     for (size_t i = 0; i < count; i++)
         check_tensor(file, &each[i], any_hessian, findings);
     check_width(ivon_summary_total(file->summaries), findings);

@@ -51,7 +51,7 @@ static const char *const hints[IVON_HINT_COUNT] = {
     [IVON_HINT_REGRESSION] = "--likelihood=gaussian takes any numbers",
     [IVON_HINT_SELECTION] = "see --include and --exclude",
     [IVON_HINT_EXCLUSION] = "see --exclude",
-    [IVON_HINT_HESSIAN] = "see --hessian",
+    [IVON_HINT_HESSIAN] = "ivon-fit makes a posterior of it, or see --hessian",
     [IVON_HINT_BASE] = "see --base",
     [IVON_HINT_BASE_PRECISION] =
         "give its precision by --delta0, or leave it out by --base-scale=0",
@@ -153,6 +153,8 @@ static ssize_t write_clean(void *cookie, const char *data, size_t size)
     if (!text)
         return 0;
     text[length - line] = '\0';
+    for (char *at = text; strncmp(text, "Try `", 5) == 0 && (at = strchr(at, '\n'));)
+        *at = ' '; /* argp's own, which breaks it where the program's name is long */
     ivon_text_clean(text);
     fprintf(stderr, "%s%s", text, line ? "\n" : "");
     free(text);

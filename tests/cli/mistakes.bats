@@ -84,6 +84,8 @@ PAIRS
   run ivon-merge --ess
   [ $status -eq 64 ]
   [[ "$output" == *"option '--ess' requires an argument"* ]]
+  run ivon-sensitivity p.h5 --data
+  [[ "$output" == *"option '--data' requires an argument"*"usage' for more information." ]]
 }
 
 @test "one dash for two, and an equals sign after a letter" {
@@ -236,12 +238,12 @@ PAIRS
     ivon-merge a.h5 --base-scale=0 -o x.h5
   expect 64 "ivon-merge: task arithmetic needs a base; see --base" \
     ivon-merge --method=task-arithmetic a.h5 -o x.h5
-  expect 65 "ivon-sample: params.npz: nothing to draw: no mean has a Hessian; see --hessian" \
+  expect 65 "ivon-sample: params.npz: nothing to draw: no mean has a Hessian; ivon-fit makes a posterior of it, or see --hessian" \
     ivon-sample params.npz -o x.h5
   expect 65 "ivon-sample: a.h5: nothing to draw: no mean is selected; see --include and --exclude" \
     ivon-sample a.h5 --include=zzz -o x.h5
   ivon-sample a.h5 -o "$BATS_TEST_TMPDIR/drawn.h5" # has no Hessian
-  expect 65 "ivon-sensitivity: $BATS_TEST_TMPDIR/drawn.h5: nothing can move: no mean has a Hessian; see --hessian" \
+  expect 65 "ivon-sensitivity: $BATS_TEST_TMPDIR/drawn.h5: nothing can move: no mean has a Hessian; ivon-fit makes a posterior of it, or see --hessian" \
     ivon-sensitivity "$BATS_TEST_TMPDIR/drawn.h5" --data=test.h5
   expect 65 "ivon-merge: tensor 'bias': the merged precision is not positive for 3 of 3 elements, the worst -20.2 at element 0; with a --base, --on-nonpositive=base keeps the base's values there" \
     ivon-merge a.h5:-3 b.h5 -o x.h5

@@ -56,39 +56,46 @@ def compile_file(folder, source, commands, like=None):
     return target
 
 
-def link(folder, target, replaced, added=(), name="program"):
-    """The test or program that links the library's objects, with others in their places."""
-    with open(os.path.join(BUILD, target, "link.txt"), encoding="utf-8") as file:
-        arguments = shlex.split(file.read())
-    home = os.path.dirname(os.path.dirname(os.path.join(BUILD, target)))
-    for i, argument in enumerate(arguments):
-        for source, object_file in replaced.items():
-            if argument.endswith(OBJECTS + source + ".o"):
-                arguments[i] = object_file
+def link_arguments(folder, name, output):
+    """What links a target of a folder, whatever generator the build is of, with whole paths."""
+    home, file = os.path.join(BUILD, folder), os.path.join(BUILD, folder, "CMakeFiles", name + ".dir", "link.txt")
+    if os.path.exists(file):
+        with open(file, encoding="utf-8") as text:
+            command = text.read()
+    else:
+        home = BUILD
+        done = subprocess.run(["ninja", "-C", BUILD, "-t", "commands", "-s", output], check=True, capture_output=True,
+                              text=True)
+        command = next(part for part in done.stdout.split(" && ") if " -o " in part)
+    return [os.path.normpath(os.path.join(home, a)) if os.path.exists(os.path.join(home, a)) else a
+            for a in shlex.split(command)]
+
+
+def unit_test(name):
+    return link_arguments("tests/unit", name, "tests/unit/" + name)
+
+
+def link(folder, arguments, replaced, added=(), name="program"):
+    """The test or program that these arguments link, with others of the library's objects."""
+    arguments = [replaced.get(a.split(OBJECTS)[-1][:-2], a) if OBJECTS in a else a for a in arguments]
     arguments[arguments.index("-o") + 1] = os.path.join(folder, name)
-    subprocess.run([*arguments, *added], cwd=home, check=True)
+    subprocess.run([*arguments, *added], cwd=BUILD, check=True)
     return os.path.join(folder, name)
 
 
 def program(folder, replaced, added=()):
     """The commands, with all objects of the library in them."""
-    with open(os.path.join(BUILD, "CMakeFiles/ivon-program.dir/link.txt"), encoding="utf-8") as file:
-        linked = shlex.split(file.read())
+    linked = link_arguments("", "ivon-program", "bin/ivon")
     own = [a for a in linked if a.endswith(".o")]
-    libraries = [a for a in linked if a.endswith(".so") and os.path.isabs(a)]
-    with open(os.path.join(BUILD, "tests/unit/CMakeFiles/unit-forward.dir/link.txt"), encoding="utf-8") as file:
-        arguments = [a for a in shlex.split(file.read()) if not a.endswith("unit-forward.dir/forward.c.o")]
-    arguments = [os.path.join(BUILD, a.replace("../../", "")) if OBJECTS in a else a for a in arguments]
-    arguments = [replaced.get(a.split(OBJECTS)[-1][:-2], a) if OBJECTS in a else a for a in arguments]
-    arguments[arguments.index("-o") + 1] = os.path.join(folder, "ivon")
-    subprocess.run([*arguments, *own, *added, *libraries], cwd=BUILD, check=True)
-    return os.path.join(folder, "ivon")
+    libraries = [a for a in linked if re.search(r"\.so$", a) and "/libivon." not in a]
+    test = [a for a in unit_test("unit-forward") if not a.endswith("unit-forward.dir/forward.c.o")]
+    return link(folder, test, replaced, [*own, *added, *libraries], "ivon")
 
 
 def try_operator(folder, commands):
     """The sweep finds the row, and asks for a case of it."""
     object_file = compile_file(folder, "lib/net/ops/elementwise/elementwise.c", commands)
-    test = link(folder, "tests/unit/CMakeFiles/unit-forward.dir", {"lib/net/ops/elementwise/elementwise.c": object_file})
+    test = link(folder, unit_test("unit-forward"), {"lib/net/ops/elementwise/elementwise.c": object_file})
     done = subprocess.run([test], capture_output=True, text=True, check=False)
     assert done.returncode != 0 and "LogCosh-1 has no case" in done.stdout + done.stderr, done.stdout[-2000:]
 

@@ -49,6 +49,13 @@ class Posterior:
     lowrank_vectors: Tensors = field(default_factory=dict)
     summary: Dict[str, float] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        blocks = len(self.structure.get("blocks", ()))
+        parts = [f"{sum(map(count, self.mean.values()))} parameters in {len(self.mean)} tensors"]
+        parts += [f"{blocks} blocks"] * bool(blocks)
+        parts += [f"ess {self.ess:g}"] if self.ess is not None else []
+        return f"<Posterior: {', '.join(parts)}>"
+
     def sample(self, generator: Any = None, *, seed: Optional[int] = None,
                temperature: float = 1.0) -> Tensors:
         """Draw weights, by name, each of its mean's type; those that are not random are the means.

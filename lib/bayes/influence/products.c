@@ -11,9 +11,9 @@
  *             than by products
  *
  * Directions are the rows of the left side of every product, and examples the columns of the right
- * side, which are turned for it. OpenBLAS may sum an element in another order where another place of
- * a product has it: a query would have other bits beside others. So sums over several queries are
- * those of a panel (net/ops/product/panel.h), whose order is one everywhere.
+ * side, which are turned for it. OpenBLAS may sum an element in another order where another place
+ * of a product has it: a query would have other bits beside others. So products with several
+ * queries are those of a panel (net/ops/product/panel.h), whose order is one everywhere.
  */
 #include <string.h>
 
