@@ -217,9 +217,9 @@ static int dataset_array_open_members(struct ivon_examples **examples,
     int code = dataset_select(&selection, request, (const char *const *)names, count, error);
     if (!code)
         code = arrays_reserve(dataset, selection.count, error);
-    if (!code && !(selected = calloc(selection.count, sizeof *selected)))
-        code = ivon_error_memory(error);
-    for (size_t i = 0; i < selection.count && !code; i++) {
+    if (!code)
+        selected = calloc(selection.count, sizeof *selected);
+    for (size_t i = 0; i < selection.count && selected && !code; i++) {
         struct array *array = &dataset->arrays[i];
         selected[i] = names[selection.arrays[i]];
         code = zip_entry_open(&array->bytes, dataset->archive, entries[selection.arrays[i]], error);
@@ -235,7 +235,9 @@ static int dataset_array_open_members(struct ivon_examples **examples,
                              fetch_array, dataset, error);
     }
     if (!code)
-        code = arrays_make(examples, dataset, request, selected, selection.targets, error);
+        code = selected
+                   ? arrays_make(examples, dataset, request, selected, selection.targets, error)
+                   : ivon_error_memory(error);
     free(selected);
     free(selection.arrays);
     return code;

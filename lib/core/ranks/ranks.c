@@ -146,9 +146,7 @@ int ivon_ranks_agree(struct ivon_ranks *ranks, int code, struct ivon_error *erro
     if (!ranks->failure.code) {
         struct ivon_error own = {0};
         int first = ranks->engine->least(code ? ranks->rank : ranks->count, code ? PATIENCE : 0);
-        if (first == ranks->count)
-            return 0;
-        if (first < 0)
+        if (first == ranks->count || first < 0) /* all are well, or this one is alone */
             return code;
         if (code && error)
             own = *error;
@@ -221,7 +219,7 @@ static int ranks_bytes_new(struct ivon_ranks *ranks, size_t size, bool kept,
     int code = ivon_ranks_agree(ranks, all->sizes ? 0 : ivon_error_memory(error), error);
     if (!code)
         code = ranks_exchange(ranks, &size, sizeof size, all->sizes, error);
-    for (size_t r = 0; r < count && !code; r++)
+    for (size_t r = 0; r < count && all->sizes && !code; r++)
         if (__builtin_add_overflow(all->size, all->sizes[r], &all->size))
             code = ivon_error_memory(error); /* on all alike */
     if (!code && kept && !(all->data = malloc(all->size + 1)))
