@@ -465,9 +465,13 @@ static void fit_warn_far(const struct fit_command *command)
     struct ivon_fit_summary summary = ivon_fit_summary(command->fit);
     if (!command->options.gram && ivon_mean_is_far(summary.decrement, summary.effective))
         report_warning("the mean is far from a minimum of loss and weight decay: its Newton "
-                       "decrement is %.4g, where %.4g is to be expected at most: train on, or give "
-                       "the weight decay of the training",
-                       summary.decrement, summary.effective);
+                       "decrement is %.4g, where %.4g is to be expected at most: %s",
+                       summary.decrement, summary.effective,
+                       command->by_validation
+                           ? "the held-out data chose another weight decay than the training's: "
+                             "average with this posterior, and remove examples of one without "
+                             "--tune"
+                           : "train on, or give the weight decay of the training");
 }
 
 static void fit_release(struct fit_command *command)

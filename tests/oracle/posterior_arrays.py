@@ -173,6 +173,7 @@ def check_refusals():
     refused("'w' is a list, expected an array, or a pair", lambda: make({"w": [1.0, 2.0]}))
     refused("0 is no name", lambda: make({0: array(1)}))
     refused("a list is given, expected a dictionary", lambda: make([array(1)]))
+    assert repr(make({"w": array(2, 3), "b": array(3)})) == "<Posterior: 9 parameters in 2 tensors>"
     refused("there are no parameters", lambda: make({}))
     refused("there are no parameters", lambda: make({"count": np.int64(1)}))
     refused("the buffer 'w' has a Hessian",

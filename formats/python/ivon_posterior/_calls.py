@@ -425,6 +425,9 @@ def fit(model: Given, data: Data, *, structure: str = "kronecker", rank: int = 0
     """
     common, options = Task(**task), lib.options(lib.ivon_fit_options)
     common.fill(options)
+    if structure == "lowrank":
+        raise PosteriorError("structure 'lowrank': it is a rank upon 'kronecker' or 'diagonal', "
+                             "such as rank=200")
     options.structure, options.rank = lib.choice("fit_structure", structure), rank
     options.curvature, options.draws, options.seed = lib.choice("curvature", curvature), draws, seed
     options.ess = NAN if ess is None else ess

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Set, Tuple
 
+import numpy
 import torch
 
 from ._arrays import PosteriorError, Tensors
@@ -264,7 +265,8 @@ def _checked_graph(model: torch.nn.Module, example_input: Any,
 
 def _export(model: torch.nn.Module, example_input: Any) -> bytes:
     """The graph with parameters and buffers as inputs, so that every name survives."""
-    inputs = example_input if isinstance(example_input, tuple) else (example_input,)
+    given = example_input if isinstance(example_input, tuple) else (example_input,)
+    inputs = tuple(torch.from_numpy(i) if isinstance(i, numpy.ndarray) else i for i in given)
     if any(p.dtype in (torch.float16, torch.bfloat16) for p in model.parameters()):
         model = copy.deepcopy(model).float()  # graphs compute in f32, whatever is stored
         inputs = tuple(x.float() if torch.is_tensor(x) and x.is_floating_point() else x

@@ -67,8 +67,9 @@ def _graph(graph: Any) -> Optional[bytes]:
 
 def _flattened(tree: Any, separator: str) -> Dict[str, Any]:
     if not isinstance(tree, Mapping):
+        of_torch = ": from_model(model, example_input) makes of a torch model what is taken here"
         raise PosteriorError(f"a {type(tree).__name__} is given, expected a dictionary of arrays "
-                             "by name")
+                             f"by name{of_torch if hasattr(tree, 'state_dict') else ''}")
     found: Dict[str, Any] = {}
     for key, item in tree.items():
         if not isinstance(key, str):
