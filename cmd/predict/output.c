@@ -269,10 +269,18 @@ static void keep_scores(float **scores, size_t *at, const struct ivon_prediction
     }
 }
 
+static void count_infinite(struct predict_output *output, const struct ivon_predictions *p)
+{
+    size_t rows = p->loss ? p->count * rows_per_example(output) : 0;
+    for (size_t i = 0; i < rows; i++)
+        output->infinite += isinf(p->loss[i]) != 0;
+}
+
 static int write_table(struct predict_output *output, const struct ivon_predictions *p,
                        struct ivon_error *error)
 {
     struct columns columns = predict_output_list_columns(output, p);
+    count_infinite(output, p);
     return ivon_table_append(output->table, p->count, columns.data, error);
 }
 
@@ -569,6 +577,10 @@ static void warn_of_infinity(const struct ivon_predict_metric *metrics, size_t c
 int predict_output_finish(struct predict_output *output, const struct ivon_predict_metric *metrics,
                           size_t metric_count, struct ivon_error *error)
 {
+    if (output->infinite && !output->command->common.quiet)
+        report_warning("the loss of %llu rows is infinite: predictions leave their targets next to "
+                       "no probability",
+                       (unsigned long long)output->infinite);
     int code = output->table ? ivon_table_commit(output->table, error) : 0;
     if (!code && output->arviz)
         code = ivon_arviz_commit(output->arviz, error);

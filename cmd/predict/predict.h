@@ -74,8 +74,9 @@ struct predict_output {
     float *scores[3]; /* maximum probability, −entropy, −mutual information of each row */
     float *foreign_scores[3];
     size_t score_count, foreign_count;
-    float *compared;  /* a block of the predictions to compare with */
-    uint64_t written; /* examples whose log-likelihoods were */
+    float *compared;   /* a block of the predictions to compare with */
+    uint64_t written;  /* examples whose log-likelihoods were */
+    uint64_t infinite; /* losses of rows in the table */
 };
 
 /* Opens what the options ask for; `shape` and `rows` describe the predictions. */

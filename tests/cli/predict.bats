@@ -676,6 +676,11 @@ with h5py.File('$1', 'r+') as f:
   [ "$stderr" = "ivon-predict: warning: nll is infinite: predictions leave some target next to no probability" ]
   run --separate-stderr -0 ivon-predict -q certain.h5 --data=data.h5 --metrics --mean --json
   [ -z "$stderr" ] && [ "$(jq .metrics.nll.value <<< "$output")" = '"Infinity"' ]
+  run --separate-stderr -0 ivon-predict certain.h5 --data=data.h5 --mean --format=jsonl
+  infinite=$(jq 'select(.loss == "Infinity").index' <<< "$output" | wc -l)
+  [[ $infinite -gt 0 && $stderr == "ivon-predict: warning: the loss of $infinite rows is infinite: predictions leave "* ]]
+  run --separate-stderr -0 ivon-predict -q certain.h5 --data=data.h5 --mean
+  [ -z "$stderr" ]
   run --separate-stderr -0 ivon-predict p.h5 --data=data.h5 --metrics --mean
   [ -z "$stderr" ]
   scaled beyond.h5 1e38
