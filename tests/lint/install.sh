@@ -54,7 +54,7 @@ mv "$work/moved" "$work/usr"
 cmake -S . -B "$work/configured" -DBUILD_TESTING=OFF > /dev/null
 run_path() {
   cmake -DCMAKE_INSTALL_PREFIX=/opt/ivon "$@" "$work/configured" > /dev/null
-  sed -n 's/.*RPATH "\(.*\)")*$/\1/p' "$work/configured/cmake_install.cmake" | head -n 1 | tr -d '\\'
+  sed -n 's/^ *RPATH "\(..*\)")*$/\1/p' "$work/configured/cmake_install.cmake" | head -n 1 | tr -d '\\'
 }
 while read -r bin lib expected; do
   found=$(run_path -DCMAKE_INSTALL_BINDIR="$bin" -DCMAKE_INSTALL_LIBDIR="$lib")

@@ -66,13 +66,13 @@ dpkg-deb -c "$package" | awk '$2 != "root/root"' | tee "$work/owners"
 [ ! -s "$work/owners" ]
 diff <(expected | LC_ALL=C sort) "$work/found"
 
-dpkg-deb -f "$package" Depends | grep -q 'libhdf5.*libjpeg.*libopenblas0.*libpng'
+dpkg-deb -f "$package" Depends | grep 'libhdf5.*libjpeg.*libopenblas0.*libpng' > /dev/null
 # Ranks are in a package of their own, which brings the MPIs along that the build has found.
 (! dpkg-deb -f "$package" Depends | grep -E 'mpi')
 for plugin in $(cd "$IVON_BUILD" && ls ivon/ranks-*.so 2> /dev/null); do
   ranks=$work/package/ivon-mpi_${package##*/ivon_}
-  dpkg-deb -c "$ranks" | grep -q "/$plugin$"
-  dpkg-deb -f "$ranks" Depends | grep -q "ivon (= $version).*lib$(basename "$plugin" .so | cut -d- -f2)"
+  dpkg-deb -c "$ranks" | grep "/$plugin$" > /dev/null
+  dpkg-deb -f "$ranks" Depends | grep "ivon (= $version).*lib$(basename "$plugin" .so | cut -d- -f2)" > /dev/null
 done
 grep -q 'activate-noawait ldconfig' "$work/control/triggers"
 (cd "$work/root" && md5sum --quiet -c "$work/control/md5sums")
