@@ -38,7 +38,15 @@ static void hdf5_source_close(void *self)
     free(source);
 }
 
-int hdf5_source_new(struct ivon_source **source, struct hdf5_file *file, size_t *objects,
+static void hdf5_source_give_up(struct hdf5_file *file, size_t *objects,
+                                struct tensor_list *tensors)
+{
+    hdf5_close(file);
+    free(objects);
+    tensor_list_release(tensors);
+}
+
+int hdf5_source_new(struct ivon_source **source, int code, struct hdf5_file *file, size_t *objects,
                     const char *path, const struct ivon_header *header, struct tensor_list *tensors,
                     struct ivon_error *error)
 {
@@ -46,15 +54,13 @@ int hdf5_source_new(struct ivon_source **source, struct hdf5_file *file, size_t 
                                                    .view = hdf5_source_view,
                                                    .advise = hdf5_source_advise,
                                                    .close = hdf5_source_close};
-    struct hdf5_source *self = calloc(1, sizeof *self);
+    struct hdf5_source *self = code ? NULL : calloc(1, sizeof *self);
     if (!self) {
-        hdf5_close(file);
-        free(objects);
-        tensor_list_release(tensors);
-        return ivon_error_memory(error);
+        hdf5_source_give_up(file, objects, tensors);
+        return code ? code : ivon_error_memory(error);
     }
     *self = (struct hdf5_source){file, objects};
-    int code = ivon_source_new(source, &class, self, path, header, tensors, error);
+    code = ivon_source_new(source, &class, self, path, header, tensors, error);
     if (code) {
         tensor_list_release(tensors);
         hdf5_source_close(self);

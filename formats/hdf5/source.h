@@ -5,9 +5,10 @@
 #include "core/stream.h"
 #include "formats/hdf5/safe.h"
 
-/* Makes the source of an open file. `objects` are the tensors' indices among hdf5_objects; it, the
-   file and `tensors` are taken over, whether or not this succeeds. */
-int hdf5_source_new(struct ivon_source **source, struct hdf5_file *file, size_t *objects,
+/* Makes the source of an open file, unless `code`, of what came before, is a failure, which then is
+   returned. `objects` are the tensors' indices among hdf5_objects; it, the file and `tensors` are
+   taken over, whether or not this succeeds. */
+int hdf5_source_new(struct ivon_source **source, int code, struct hdf5_file *file, size_t *objects,
                     const char *path, const struct ivon_header *header, struct tensor_list *tensors,
                     struct ivon_error *error);
 

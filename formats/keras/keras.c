@@ -48,12 +48,7 @@ int keras_open(struct ivon_source **source, struct hdf5_file *file, const char *
     size_t *indices = calloc(count, sizeof *indices);
     int code = indices ? keras_list(file, indices, &tensors, path, error)
                        : ivon_error_memory(error);
-    if (!code)
-        return hdf5_source_new(source, file, indices, path, &header, &tensors, error);
-    tensor_list_release(&tensors);
-    free(indices);
-    hdf5_close(file);
-    return code;
+    return hdf5_source_new(source, code, file, indices, path, &header, &tensors, error);
 }
 
 bool keras_recognise_archive(const struct mapped_file *mapped)

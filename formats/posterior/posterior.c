@@ -131,10 +131,5 @@ int posterior_open(struct ivon_source **source, struct hdf5_file *file, const ch
                        : ivon_error_memory(error);
     if (!code)
         code = posterior_list_tensors(file, indices, &tensors, &header, version, path, error);
-    if (!code)
-        return hdf5_source_new(source, file, indices, path, &header, &tensors, error);
-    tensor_list_release(&tensors);
-    free(indices);
-    hdf5_close(file);
-    return code;
+    return hdf5_source_new(source, code, file, indices, path, &header, &tensors, error);
 }
