@@ -44,6 +44,7 @@ run ivon-predict -q -j4 "$(model 1)" --data=test.csv --target-column=y --ood=oth
   --metrics --samples=4 -o predictions.h5
 run ivon-calibrate -q -j4 predictions.h5 --data=test.csv --target-column=y --conformal=aps \
   -o calibration.json
+run ivon-fit -q -j4 "$(model 1)" --data=train.csv --target-column=y --batch=8 -o fit.h5
 run ivon-prune -q -j4 merged.h5 --keep=0.5 -o pruned.h5
 run ivon-sensitivity -q -j4 posterior.h5 --data=train.h5 -o scores.csv
 run ivon-influence -q -j4 posterior.h5 --data=train.h5 --queries=test.h5 --by=tensor --top=2 -o matrix.h5

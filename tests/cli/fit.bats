@@ -37,7 +37,7 @@ PYTHON
 data() { echo "--data=$BATS_FILE_TMPDIR/data.h5:/${1:-train}"; }
 fit() { ivon-fit -q --no-provenance "$BATS_FILE_TMPDIR/mlp.h5" "$(data)" "$@"; }
 gpt() { ivon-fit -q --no-provenance "$BATS_FILE_TMPDIR/gpt.h5" "$(data)" --inputs=tokens --targets=next "$@"; }
-oracle() { PYTHONDONTWRITEBYTECODE=1 $python -W ignore "$BATS_TEST_DIRNAME/../oracle/fit.py" compare "$@"; }
+oracle() { PYTHONDONTWRITEBYTECODE=1 $python -W ignore "$BATS_TEST_DIRNAME/../oracle/fit.py" -; }
 structures=("--structure=diagonal" "--structure=kronecker" "--structure=lowrank:diagonal --rank=6" "--structure=lowrank --rank=6" "--max-factor=4" "--max-factor=5 --structure=lowrank --rank=3")
 
 # refused STATUS TEXT COMMAND...: one line with TEXT on stderr, none on stdout, and no file.
@@ -68,19 +68,22 @@ PYTHON
 }
 
 @test "what is fitted is the curvature that PyTorch finds" {
+  local count=0 data="$BATS_FILE_TMPDIR/data.h5:/train"
+  compare() { echo compare $count.h5 "$data" "$@" >> lines; }
   for options in "" --structure=diagonal --moments=factors "--curvature=fisher --fisher-samples=3 --seed=4" \
     --curvature=empirical "--structure=lowrank --rank=8" --max-factor=4; do
-    fit -f $options -o o.h5
-    oracle o.h5 "$BATS_FILE_TMPDIR/data.h5:/train" --likelihood=categorical
+    fit $options -o $((++count)).h5
+    compare --likelihood=categorical
   done
   for options in "" --shared=reduce --structure=diagonal; do
-    gpt -f $options -o o.h5
-    oracle o.h5 "$BATS_FILE_TMPDIR/data.h5:/train" --inputs=tokens=tokens --inputs=x=tokens --targets=next --signs=0
+    gpt $options -o $((++count)).h5
+    compare --inputs=tokens=tokens --inputs=x=tokens --targets=next --signs=0
   done
-  ivon-fit -q -f "$BATS_FILE_TMPDIR/number.h5" "$(data)" --targets=number --likelihood=gaussian --noise-std=0.3 -o o.h5
-  oracle o.h5 "$BATS_FILE_TMPDIR/data.h5:/train" --targets=number
-  ivon-fit -q -f "$BATS_FILE_TMPDIR/event.h5" "$(data)" --targets=event --likelihood=bernoulli -o o.h5
-  oracle o.h5 "$BATS_FILE_TMPDIR/data.h5:/train" --targets=event
+  ivon-fit -q "$BATS_FILE_TMPDIR/number.h5" "$(data)" --targets=number --likelihood=gaussian --noise-std=0.3 -o $((++count)).h5
+  compare --targets=number
+  ivon-fit -q "$BATS_FILE_TMPDIR/event.h5" "$(data)" --targets=event --likelihood=bernoulli -o $((++count)).h5
+  compare --targets=event
+  oracle < lines
 }
 
 @test "the summary says what was fitted, in text and in JSON" {

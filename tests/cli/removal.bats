@@ -36,7 +36,7 @@ data() { echo "--data=$(made data)"; }
 without() { # ROWS OPTION...
   ivon-sensitivity -q --no-provenance "$(made mlp-lowrank)" "$(data)" --remove="$1" "${@:2}"
 }
-dense() { PYTHONDONTWRITEBYTECODE=1 $python -W ignore "$BATS_TEST_DIRNAME/../oracle/fit_dense.py" without "$@"; }
+dense() { PYTHONDONTWRITEBYTECODE=1 $python -W ignore "$BATS_TEST_DIRNAME/../oracle/fit_dense.py" -; }
 
 # refused STATUS TEXT COMMAND...: one line with TEXT on stderr, none on stdout, and no file.
 refused() {
@@ -52,6 +52,7 @@ refused() {
 }
 
 @test "the posterior that remains is what dense matrices make of it" {
+  local count=0
   try() { # NAME ROWS OPTION... -- OPTION OF THE ORACLE...
     local name=$1 rows=$2 ours=()
     shift 2
@@ -60,8 +61,9 @@ refused() {
     for structure in diagonal kronecker lowrank; do
       for leverage in none newton; do
         ivon-sensitivity -q -f "$(made "$name-$structure")" "$(data)" --remove="$rows" --leverage=$leverage "${ours[@]}" \
-          -o o.h5
-        dense "$(made "$name-$structure")" "$(made data)" "$rows" o.h5 "$@" $([ $leverage = none ] || echo --leverage)
+          -o $((++count)).h5
+        echo without "$(made "$name-$structure")" "$(made data)" "$rows" $count.h5 "$@" \
+          $([ $leverage = none ] || echo --leverage) >> lines
       done
     done
   }
@@ -71,6 +73,7 @@ refused() {
   try number 1,8-12 --targets=number --likelihood=gaussian --noise-std=0.3 -- --targets=number --likelihood=gaussian --noise-std=0.3
   try event 0-4 --targets=event --likelihood=bernoulli -- --targets=event --likelihood=bernoulli
   try gpt 5,30-33 --inputs=tokens --targets=next -- --inputs=tokens=tokens --inputs=x=tokens --targets=next
+  dense < lines
 }
 
 @test "all but the means is carried over, to every format and back" {

@@ -127,8 +127,9 @@ dense() { PYTHONDONTWRITEBYTECODE=1 $python -W ignore "$BATS_TEST_DIRNAME/../ora
 @test "effective parameters are those of the dense covariance" {
   for kind in "" diagonal; do
     structured p$kind.h5 $kind
-    dense effective p$kind.h5 "$(ivon-info --json p$kind.h5 | jq .effective_parameters)"
-  done
+    echo effective p$kind.h5 "$(ivon-info --json p$kind.h5 | jq .effective_parameters)"
+  done > lines
+  dense - < lines
   $python -c "
 import h5py, json, subprocess, numpy as np
 j, f = json.loads(subprocess.check_output(['ivon-info', '--json', '--tensors', 'p.h5'])), h5py.File('p.h5')
@@ -143,12 +144,13 @@ for t in j['tensors']:
     structured p$kind.h5 $kind
     ivon-convert -q p$kind.h5 -o p$kind.npz
     for of in covariance precision; do
-      ivon-convert -q -f --no-provenance -j1 p$kind.h5 --structure=diagonal:$of -o a.h5
+      ivon-convert -q -f --no-provenance -j1 p$kind.h5 --structure=diagonal:$of -o $of$kind.h5
       ivon-convert -q -f --no-provenance -j3 p$kind.npz --structure=diagonal:$of -o b.h5
-      cmp a.h5 b.h5
-      dense diagonal p$kind.h5 a.h5 $of
+      cmp $of$kind.h5 b.h5
+      echo diagonal p$kind.h5 $of$kind.h5 $of >> lines
     done
   done
+  dense - < lines
   ivon-convert -q --no-provenance p.h5 --structure=diagonal -o c.h5
   ivon-convert -q --no-provenance p.h5 --structure=diagonal:covariance -o d.h5
   cmp c.h5 d.h5

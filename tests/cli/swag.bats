@@ -47,12 +47,13 @@ refused() {
   run=("$BATS_FILE_TMPDIR"/run/posterior-*.h5)
   [ ${#run[@]} = 12 ]
   for rank in 20 12 5 2 0; do
-    swag "${run[@]}" --rank=$rank -o o.h5
-    dense swag o.h5 $rank "${run[@]}"
-    dense identities o.h5
-  done
+    swag "${run[@]}" --rank=$rank -o $rank.h5
+    echo swag $rank.h5 $rank "${run[@]}"
+    echo identities $rank.h5
+  done > lines
   swag "${run[@]:4:3}" -o o.h5
-  dense swag o.h5 20 "${run[@]:4:3}"
+  echo swag o.h5 20 "${run[@]:4:3}" >> lines
+  dense - < lines
   # In whatever formats.
   swag "${run[@]}" -o a.h5
   ivon-convert -q "${run[2]}" -o 2.npz
@@ -66,12 +67,14 @@ refused() {
   [ "$(ivon-info --check o.h5)" = "o.h5: no problems found" ]
   ivon-info o.h5 | grep -qx '  structure       diagonal, low rank 6'
   ivon-sample -q o.h5 --seed=5 -n 2 -o s-%d.h5
-  dense draws o.h5 5 1 0=s-0.h5 1=s-1.h5
   ivon-predict -q o.h5 "$(data)" --metrics > /dev/null
   ivon-predict -q o.h5 "$(data)" --method=linear -o p.h5
-  dense linear o.h5 "$BATS_FILE_TMPDIR/data.h5" p.h5
   ivon-sensitivity -q o.h5 "$(data)" --leverage=none --score=loo-loss,self-influence --vectors=covariance -o sensitivity.h5
-  dense removal o.h5 "$BATS_FILE_TMPDIR/data.h5" sensitivity.h5
+  dense - << LINES
+draws o.h5 5 1 0=s-0.h5 1=s-1.h5
+linear o.h5 $BATS_FILE_TMPDIR/data.h5 p.h5
+removal o.h5 $BATS_FILE_TMPDIR/data.h5 sensitivity.h5
+LINES
   ivon-sensitivity -q o.h5 "$(data)" --remove=3 -o without.h5
   ivon-predict-gen -q o.h5 "$(data)" > /dev/null
   for format in npz safetensors; do

@@ -5,7 +5,8 @@
 # - shiftTooManyBitsSigned: GCC defines the right shift of a negative number.
 # - invalidPointerCast: a workspace holds doubles, and floats behind them.
 set -euo pipefail
+. tests/lint/sources.bash
 command -v cppcheck > /dev/null || { echo "skipped: cppcheck is missing"; exit 77; }
 cppcheck --quiet -j "$(nproc)" --std=c11 --enable=warning,performance,portability --error-exitcode=1 \
   --suppress=incorrectLogicOperator --suppress=legacyUninitvar --suppress=shiftTooManyBitsSigned \
-  --suppress=invalidPointerCast -D__x86_64__ -D__GNUC__=12 -I. -Ilib -Iformats lib formats cmd
+  --suppress=invalidPointerCast -D__x86_64__ -D__GNUC__=12 -I. -Ilib -Iformats --file-list=<(recent_sources | tr '\0' '\n')

@@ -2,6 +2,7 @@
 
 usage: fit.py compare POSTERIOR.h5 DATA.h5[:GROUP] [options]
        fit.py labels  POSTERIOR.h5 DATA.h5[:GROUP] -o LABELS.npy [options]
+       fit.py - < lines of such arguments
        fit.py selftest
 
 `compare` prints for each tensor the largest difference, relative to the largest number of its kind
@@ -50,6 +51,7 @@ The contract
 """
 import argparse
 import json
+import shlex
 import sys
 
 import h5py
@@ -739,9 +741,20 @@ def main(arguments):
     return int(bool(report.failed))
 
 
+def each(run, arguments):
+    """Runs what arguments say, or each line of standard input where they are "-": PyTorch takes seconds to load."""
+    if arguments != ["-"]:
+        return run(arguments)
+    for line in sys.stdin:
+        print(line, end="", flush=True)
+        if run(shlex.split(line, comments=True)):
+            return 1
+    return 0
+
+
 if __name__ == "__main__":
     if sys.argv[1:] == ["selftest"]:
         import fit_selftest
         fit_selftest.main()
     else:
-        sys.exit(main(sys.argv[1:]))
+        sys.exit(each(main, sys.argv[1:]))

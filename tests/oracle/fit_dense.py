@@ -10,6 +10,7 @@ usage: fit_dense.py selftest       (`options` are those of fit.py; rho is 1 wher
        fit_dense.py swag POSTERIOR.h5 RANK CHECKPOINT.h5...
        fit_dense.py diagonal POSTERIOR.h5 DIAGONAL.h5 covariance|precision
        fit_dense.py effective POSTERIOR.h5 NUMBER
+       fit_dense.py - < lines of such arguments
 
 Nothing here is clever: matrices are formed whole, so that networks have to be small (some thousand
 parameters; `draws`, `evidence`, `swag` form none). Vectors hold the parameters that have a Hessian,
@@ -531,11 +532,18 @@ def effective_command(path, number):
     close("effective parameters", float(number), g.size - g.ess * g.delta * np.trace(g.covariance()), 1e-6)
 
 
+COMMANDS = {"draws": draws, "identities": lambda p, *a: identities(p, *([p, *a] if a else [])),
+            "removal": removal_command, "without": without, "evidence": evidence_command, "linear": linear,
+            "swag": swag_command, "diagonal": diagonal, "effective": effective_command}
+
+
+def main(arguments):
+    COMMANDS[arguments[0]](*arguments[1:])
+
+
 if __name__ == "__main__":
     if sys.argv[1:] == ["selftest"]:
         import fit_dense_selftest
         fit_dense_selftest.main()
     else:
-        {"draws": draws, "identities": lambda p, *a: identities(p, *([p, *a] if a else [])),
-         "removal": removal_command, "without": without, "evidence": evidence_command, "linear": linear,
-         "swag": swag_command, "diagonal": diagonal, "effective": effective_command}[sys.argv[1]](*sys.argv[2:])
+        sys.exit(fit.each(main, sys.argv[1:]))

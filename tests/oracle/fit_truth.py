@@ -45,6 +45,7 @@ import os
 import sys
 import time
 
+import fit
 import h5py
 import numpy as np
 import onnx
@@ -627,7 +628,14 @@ def compare_removal(path, name, directory, *bounds):
     assert not bad, bad
 
 
+COMMANDS = {"make": make, "table": table, "write": write, "compare": compare,
+            "compare-removal": compare_removal}
+
+
+def main(arguments):
+    with torch.enable_grad() if arguments[0] in ("make", "table") else torch.no_grad():
+        COMMANDS[arguments[0]](*arguments[1:])
+
+
 if __name__ == "__main__":
-    with torch.no_grad() if sys.argv[1] != "table" and sys.argv[1] != "make" else torch.enable_grad():
-        {"make": make, "table": table, "write": write, "compare": compare,
-         "compare-removal": compare_removal}[sys.argv[1]](*sys.argv[2:])
+    sys.exit(fit.each(main, sys.argv[1:]))

@@ -19,22 +19,25 @@ removed() { # NETWORK STRUCTURE LEVERAGE REMOVED TEST LOW HIGH
   shift 3
   ivon-fit -q -f "$network/mean.h5" --model="$network/model.onnx" --data="$network/data.h5:/train" \
     --structure="$structure" --weight-decay=0.002142857142857143 -o fitted.h5 # 3 / 1,400
-  for count in 1 10 50; do
-    ivon-sensitivity -q -f fitted.h5 --data="$network/data.h5:/train" --remove="$(cat "$network/rows-$count")" \
+  mkdir $((++count))
+  for rows in 1 10 50; do
+    ivon-sensitivity -q -f fitted.h5 --data="$network/data.h5:/train" --remove="$(cat "$network/rows-$rows")" \
       --leverage="$leverage" -o without.h5
-    ivon-predict -q -f without.h5 --data="$network/data.h5:/removed-$count" --mean --logits -o removed-$count.h5
-    ivon-predict -q -f without.h5 --data="$network/data.h5:/test" --mean --logits -o test-$count.h5
+    ivon-predict -q -f without.h5 --data="$network/data.h5:/removed-$rows" --mean --logits -o $count/removed-$rows.h5
+    ivon-predict -q -f without.h5 --data="$network/data.h5:/test" --mean --logits -o $count/test-$rows.h5
   done
-  echo "$structure, leverage $leverage:"
-  /usr/bin/python3 -W ignore "$oracle/fit_truth.py" compare-removal "$oracle/fit_truth.npz" "$network" . "$@"
+  echo compare-removal "$oracle/fit_truth.npz" "$network" $count "$@" "# $structure, leverage $leverage" >> lines
 }
 
+truth() { /usr/bin/python3 -W ignore "$oracle/fit_truth.py" -; }
+mkdir mlp cnn
+printf "write $oracle/fit_truth.npz %s %s\n" mlp mlp cnn cnn | truth
+count=0
 for network in mlp cnn; do
-  mkdir $network
-  /usr/bin/python3 -W ignore "$oracle/fit_truth.py" write "$oracle/fit_truth.npz" $network $network
   removed $network diagonal auto 5 60 2 10
   removed $network lowrank auto .4 .95 .9 1.1
   removed $network lowrank:diagonal newton .4 .95 .75 1.1
 done
 removed mlp kronecker auto .6 2 .8 1.2
 removed cnn kronecker auto 1.3 5 1.2 1.5
+truth < lines

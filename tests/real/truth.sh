@@ -17,16 +17,15 @@ removed() { # NETWORK STRUCTURE LEVERAGE [RANK LOW HIGH LOO]
   shift 3
   ivon-fit -q -f "$network/mean.h5" --model="$network/model.onnx" --data="$network/data.h5:/train" \
     --structure="$structure" --weight-decay=0.002142857142857143 -o fitted.h5 # 3 / 1,400
-  ivon-sensitivity -q -f fitted.h5 --data="$network/data.h5:/removed" --n-train=1400 \
-    --score=deviation,loo-loss --vectors --leverage="$leverage" -o removed.h5
-  echo "$structure, leverage $leverage:"
-  /usr/bin/python3 -W ignore "$oracle/fit_truth.py" compare "$oracle/fit_truth.npz" "$network" removed.h5 "$@"
+  ivon-sensitivity -q fitted.h5 --data="$network/data.h5:/removed" --n-train=1400 \
+    --score=deviation,loo-loss --vectors --leverage="$leverage" -o $((++count)).h5
+  echo compare "$oracle/fit_truth.npz" "$network" $count.h5 "$@" "# $structure, leverage $leverage" >> lines
 }
 
-for network in mlp cnn; do
-  mkdir $network
-  /usr/bin/python3 -W ignore "$oracle/fit_truth.py" write "$oracle/fit_truth.npz" $network $network
-done
+truth() { /usr/bin/python3 -W ignore "$oracle/fit_truth.py" -; }
+mkdir mlp cnn
+printf "write $oracle/fit_truth.npz %s %s\n" mlp mlp cnn cnn | truth
+count=0
 # The diagonal's: .578 and 3.13, .708 and 2.31.
 removed mlp diagonal none
 removed mlp kronecker none .95 .8 1.5 .3
@@ -36,3 +35,4 @@ removed cnn diagonal none
 removed cnn kronecker none .8 .8 1.7 .4
 removed cnn lowrank auto .978 .9 1.15 .12
 removed cnn lowrank:diagonal newton .97 .85 1.15 .12
+truth < lines
