@@ -2,6 +2,7 @@
 #include "cmd/predict_gen/predict_gen.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -313,28 +314,42 @@ static void unread_remove(struct unread *unread, const char *path)
         }
 }
 
+/* Waits for the next file on rank 0, the only one that follows, and tells all ranks. At the end the
+   path is empty. */
+static int follow_next_file(struct follow *follow, char path[PATH_MAX], struct ivon_error *error)
+{
+    const char *found = NULL;
+    int code = follow ? follow_next(follow, &found, error) : 0;
+    if (code)
+        return code;
+    snprintf(path, PATH_MAX, "%s", found ? found : ""); /* what is longer is no file's */
+    return ivon_ranks_share(ranks_joined(), path, PATH_MAX, error);
+}
+
 /* Prints what comes; a file that cannot be read is told of, and tried again when it is written. */
 static int follow_files(struct predict_gen_command *command, struct follow *follow,
                         struct unread *unread, struct ivon_error *error)
 {
-    const char *path;
+    char path[PATH_MAX];
     int64_t step = -1;
     for (;;) {
         struct ivon_error of_this = {0};
-        int code = follow_next(follow, &path, error);
-        if (code || !path)
+        int code = follow_next_file(follow, path, error);
+        if (code || !*path)
             return code;
-        code = print_checkpoint(command, path, &step, &of_this);
+        code = ranks_agree(print_checkpoint(command, path, &step, &of_this), &of_this);
         if (!code) {
             unread_remove(unread, path);
             if (command->until >= 0 && step >= command->until)
                 return 0;
-        } else if (of_file(code) && !command->nothing_counts) {
+        } else if (of_file(code) && !command->nothing_counts &&
+                   ivon_ranks_recover(ranks_joined())) {
             report_error(&of_this);
             code = unread_add(unread, path, error);
             if (code)
                 return code;
-            follow_again(follow);
+            if (follow)
+                follow_again(follow);
         } else {
             *error = of_this;
             return code;
@@ -346,12 +361,12 @@ static int predict_gen_follow(struct predict_gen_command *command, struct ivon_e
 {
     struct follow *follow = NULL;
     struct unread unread = {NULL, 0};
-    int code = follow_open(&follow, command->follow, progress_signal(), error);
-    if (!code && command->idle_timeout > 0)
+    int code = ranks_first() ? follow_open(&follow, command->follow, progress_signal(), error) : 0;
+    if (!code && follow && command->idle_timeout > 0)
         follow_end_when_idle(follow, command->idle_timeout);
     if (!code)
         code = follow_files(command, follow, &unread, error);
-    if (!code && follow_was_idle(follow) && !command->common.quiet)
+    if (!code && follow && follow_was_idle(follow) && !command->common.quiet)
         report_note("%s: no new checkpoint for %g s: the end", command->follow,
                     command->idle_timeout);
     follow_close(follow);
@@ -443,9 +458,7 @@ static int run_predict_gen(struct predict_gen_command *command, const char *prov
                            struct ivon_error *error)
 {
     int64_t step;
-    int code = command->follow ? ranks_refuse("--follow", error) : 0;
-    if (!code)
-        code = predict_gen_check_inputs(command, error);
+    int code = predict_gen_check_inputs(command, error);
     command->provenance = provenance;
     if (!code)
         code = predict_gen_open_data(command, error);

@@ -53,6 +53,13 @@ IVON_API int ivon_ranks_agree(struct ivon_ranks *ranks, int code, struct ivon_er
 /* Returns whether they have agreed on a failure. */
 IVON_API bool ivon_ranks_failed(const struct ivon_ranks *ranks);
 
+/*
+ * Forgets a failure that was of one piece of work alone: all ranks, which have it from
+ * ivon_ranks_agree, can go on to the next. Returns false where this rank knows it alone, and has to
+ * end.
+ */
+IVON_API bool ivon_ranks_recover(struct ivon_ranks *ranks);
+
 /* Copies `size` bytes of rank 0 to all. */
 IVON_API int ivon_ranks_share(struct ivon_ranks *ranks, void *data, size_t size,
                               struct ivon_error *error);

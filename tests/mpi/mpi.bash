@@ -8,12 +8,13 @@ each_mpi() {
 }
 
 # NAME COUNT PROGRAM...: the program by so many ranks, of one thread for each waiting, however few processors there are.
+# Its launcher gets SIGTERM after $seconds.
 mpi() {
   local name=$1 count=$2
   shift 2
   case $name in
-    openmpi) timeout 60 mpirun.openmpi --allow-run-as-root --oversubscribe -q -n "$count" "$@" ;;
-    mpich) timeout 60 mpirun.mpich -n "$count" "$@" ;;
+    openmpi) timeout "${seconds:-60}" mpirun.openmpi --allow-run-as-root --oversubscribe -q -n "$count" "$@" ;;
+    mpich) timeout "${seconds:-60}" mpirun.mpich -n "$count" "$@" ;;
   esac
 }
 

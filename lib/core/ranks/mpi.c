@@ -18,21 +18,25 @@ static double mpi_now(void)
 /*
  * Libraries of MPI wait in a loop that takes a whole processor, which the threads of another rank
  * may need. Here a wait spins for about as long as a message takes, then lets others run, and in
- * the end sleeps for short times. Returns whether it was done before so many seconds.
+ * the end sleeps for short times, longer ones the longer it has waited: one for the next file of a
+ * training takes hours. Returns whether it was done before so many seconds.
  */
 static int mpi_wait_until(MPI_Request *request, double seconds)
 {
-    enum { SPINS = 2000, YIELDS = 200, NAP = 50000 /* ns */ };
+    enum { SPINS = 2000, YIELDS = 200 };
+    const double NAP_LEAST = 5e-5, NAP_MOST = 5e-3, NAP_SHARE = 1e-3;
     int done = 0;
     double begin = mpi_now();
     MPI_Test(request, &done, MPI_STATUS_IGNORE);
     for (int turn = 0; !done; turn += turn < SPINS + YIELDS) {
+        double waited = turn < SPINS ? 0 : mpi_now() - begin, nap = NAP_SHARE * waited;
+        nap = nap < NAP_LEAST ? NAP_LEAST : nap > NAP_MOST ? NAP_MOST : nap;
         if (turn >= SPINS + YIELDS)
-            nanosleep(&(struct timespec){.tv_nsec = NAP}, NULL);
+            nanosleep(&(struct timespec){.tv_nsec = (long)(1e9 * nap)}, NULL);
         else if (turn >= SPINS)
             sched_yield();
         MPI_Test(request, &done, MPI_STATUS_IGNORE);
-        if (!done && seconds > 0 && turn > SPINS && mpi_now() - begin > seconds)
+        if (!done && seconds > 0 && waited > seconds)
             return 0;
     }
     return 1;

@@ -129,6 +129,15 @@ bool ivon_ranks_failed(const struct ivon_ranks *ranks)
     return ranks && ranks->failure.code;
 }
 
+/* All have made the same calls until they agreed, and none since: the next ones meet again. */
+bool ivon_ranks_recover(struct ivon_ranks *ranks)
+{
+    bool all = !ranks || ranks->failure.code;
+    if (ranks)
+        ranks->failure = (struct ivon_error){0};
+    return all;
+}
+
 void ivon_ranks_abort(struct ivon_ranks *ranks, int status)
 {
     if (ranks)
