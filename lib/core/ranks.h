@@ -55,6 +55,9 @@ int ranks_sum_doubles(struct ivon_ranks *ranks, double *sum, const double *const
                       size_t lane_count, size_t count, struct ivon_error *error);
 int ranks_sum_floats(struct ivon_ranks *ranks, float *sum, const float *const *lanes,
                      size_t lane_count, size_t count, struct ivon_error *error);
+/* Of floats, in a sum of doubles. */
+int ranks_sum_wide(struct ivon_ranks *ranks, double *sum, const float *const *lanes,
+                   size_t lane_count, size_t count, struct ivon_error *error);
 
 /*
  * Single messages between two ranks, which wait for one another, without an agreement: for use

@@ -67,6 +67,7 @@ static int sums(void)
     enum { LANES = 11, NUMBERS = 100000 };
     const struct ranks_range range = ranks_range(ranks, LANES);
     double *doubles[LANES + 1] = {0}, *sum = calloc(NUMBERS, sizeof *sum);
+    double *mixed = calloc(NUMBERS, sizeof *mixed);
     float *floats[LANES + 1] = {0}, *narrow = calloc(NUMBERS, sizeof *narrow);
     for (size_t lane = range.first; lane < range.end; lane++) {
         doubles[lane] = calloc(NUMBERS, sizeof(double));
@@ -75,25 +76,29 @@ static int sums(void)
             floats[lane][i] = (float)(doubles[lane][i] = lane_number(lane, i));
     }
     for (size_t i = 0; i < NUMBERS; i++)
-        sum[i] = narrow[i] = rank ? -1 : 5; /* that of rank 0 counts */
+        sum[i] = mixed[i] = narrow[i] = rank ? -1 : 5; /* that of rank 0 counts */
     CHECK(!ranks_sum_doubles(ranks, sum, (const double *const *)doubles + range.first,
                              range.end - range.first, NUMBERS, &error));
     CHECK(!ranks_sum_floats(ranks, narrow, (const float *const *)floats + range.first,
                             range.end - range.first, NUMBERS, &error));
+    CHECK(!ranks_sum_wide(ranks, mixed, (const float *const *)floats + range.first,
+                          range.end - range.first, NUMBERS, &error));
     for (size_t i = 0; i < NUMBERS; i++) {
-        double wide = 5;
+        double wide = 5, of_floats = 5;
         float small = 5;
         for (size_t lane = 0; lane < LANES; lane++) {
             wide += lane_number(lane, i);
             small += (float)lane_number(lane, i);
+            of_floats += (double)(float)lane_number(lane, i);
         }
-        CHECK(sum[i] == wide && narrow[i] == small);
+        CHECK(sum[i] == wide && narrow[i] == small && mixed[i] == of_floats);
     }
     for (size_t lane = range.first; lane < range.end; lane++) {
         free(doubles[lane]);
         free(floats[lane]);
     }
     free(sum);
+    free(mixed);
     free(narrow);
     return 0;
 }

@@ -283,7 +283,7 @@ struct ranks_range ranks_range(const struct ivon_ranks *ranks, size_t count)
 }
 
 struct ranks_addition {
-    size_t size; /* of a number */
+    size_t size, lane_size; /* of a number of the sum, and of a lane */
     void (*add)(void *sum, const void *lane, size_t count);
 };
 
@@ -293,6 +293,14 @@ static void ranks_add_doubles(void *sum, const void *lane, size_t count)
     const double *from = lane;
     for (size_t i = 0; i < count; i++)
         to[i] += from[i];
+}
+
+static void ranks_add_wide(void *sum, const void *lane, size_t count)
+{
+    double *to = sum;
+    const float *from = lane;
+    for (size_t i = 0; i < count; i++)
+        to[i] += (double)from[i];
 }
 
 static void ranks_add_floats(void *sum, const void *lane, size_t count)
@@ -318,7 +326,8 @@ static int ranks_sum(struct ivon_ranks *ranks, const struct ranks_addition *addi
         if (rank > 0)
             ranks_receive(ranks, rank - 1, (char *)sum + offset, size);
         for (size_t lane = 0; lane < lane_count; lane++)
-            addition->add((char *)sum + offset, (const char *)lanes[lane] + offset, part);
+            addition->add((char *)sum + offset,
+                          (const char *)lanes[lane] + at * addition->lane_size, part);
         if (rank < last)
             ranks_send(ranks, rank + 1, (char *)sum + offset, size);
     }
@@ -330,14 +339,21 @@ static int ranks_sum(struct ivon_ranks *ranks, const struct ranks_addition *addi
 int ranks_sum_doubles(struct ivon_ranks *ranks, double *sum, const double *const *lanes,
                       size_t lane_count, size_t count, struct ivon_error *error)
 {
-    const struct ranks_addition addition = {sizeof(double), ranks_add_doubles};
+    const struct ranks_addition addition = {sizeof(double), sizeof(double), ranks_add_doubles};
     return ranks_sum(ranks, &addition, sum, (const void *const *)lanes, lane_count, count, error);
 }
 
 int ranks_sum_floats(struct ivon_ranks *ranks, float *sum, const float *const *lanes,
                      size_t lane_count, size_t count, struct ivon_error *error)
 {
-    const struct ranks_addition addition = {sizeof(float), ranks_add_floats};
+    const struct ranks_addition addition = {sizeof(float), sizeof(float), ranks_add_floats};
+    return ranks_sum(ranks, &addition, sum, (const void *const *)lanes, lane_count, count, error);
+}
+
+int ranks_sum_wide(struct ivon_ranks *ranks, double *sum, const float *const *lanes,
+                   size_t lane_count, size_t count, struct ivon_error *error)
+{
+    const struct ranks_addition addition = {sizeof(double), sizeof(float), ranks_add_wide};
     return ranks_sum(ranks, &addition, sum, (const void *const *)lanes, lane_count, count, error);
 }
 
