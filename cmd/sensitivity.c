@@ -423,8 +423,8 @@ static int run_sensitivity(struct sensitivity_command *command, const char *prov
                            struct ivon_error *error)
 {
     int code = 0;
-    if (command->groups || command->ranges)
-        code = ranks_refuse(command->groups ? "--groups" : "--remove", error);
+    if (command->ranges)
+        code = ranks_refuse("--remove", error);
     if (!code)
         code = sensitivity_open_inputs(command, error);
     if (!code)

@@ -204,7 +204,7 @@ struct ivon_group_removal {
  * Removes each group of examples in turn: `groups` says of every example (as many as are run over)
  * in which it is. *removals, to be freed with free(), has one entry for each group, by rising
  * number. Takes one backward pass over the data for as many groups as memory holds at a time, and
- * one tangent pass for each group.
+ * one tangent pass for each group. Ranks take groups, and all get the results of all.
  */
 IVON_API int ivon_sensitivity_groups(struct ivon_sensitivity *sensitivity, const int64_t *groups,
                                      struct ivon_group_removal **removals, size_t *count,

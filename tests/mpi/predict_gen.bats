@@ -29,6 +29,20 @@ write_run() {
   touch "$1/done"
 }
 
+@test "so are classes and groups that are left out" {
+  more=(--groups=half)
+  G env
+  mv rows.h5 one.h5
+  L() { "$@" ivon-predict-gen -q step-3.h5 step-10.h5 --data=train.h5 --batch=2 --no-provenance --by-class; }
+  L env > one.csv
+  for name in $(each_mpi); do
+    G mpi "$name" 3
+    cmp rows.h5 one.h5
+    L mpi "$name" 3 > by.csv
+    cmp by.csv one.csv
+  done
+}
+
 @test "ranks follow a training, and a file that no rank can read yet comes again" {
   more=()
   ivon-predict-gen -q step-0.h5 step-3.h5 --data=train.h5 --no-provenance > one.csv

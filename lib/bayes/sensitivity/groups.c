@@ -5,6 +5,7 @@
 
 #include "bayes/sensitivity/private.h"
 #include "core/error.h"
+#include "core/ranks.h"
 
 int ivon_sensitivity_set_test_data(struct ivon_sensitivity *sensitivity,
                                    struct ivon_examples *examples, const char *targets,
@@ -219,44 +220,72 @@ static int number_groups(const int64_t *groups, size_t examples, size_t *member_
     return 0;
 }
 
+/* Removes this rank's groups, as many at a time as memory holds. */
+static int remove_groups(struct removing *removing, struct ranks_range own,
+                         struct ivon_group_removal *removals, struct ivon_error *error)
+{
+    const struct ivon_sensitivity *sensitivity = removing->sensitivity;
+    size_t tiles = sensitivity->block / sensitivity->runner.tile, count = own.end - own.first;
+    /* A group takes its sum in double, its direction, and what is listed of it for every tile. */
+    size_t batch = sensitivity->memory / 2 /
+                   (3 * sensitivity->mean.size +
+                    tiles * (2 * sizeof *removing->tallies + sizeof(struct sensitivity_task)));
+    batch = batch < 1 ? 1 : batch > count ? count : batch;
+    struct tally *sums = calloc(2 * batch + 1, sizeof *sums);
+    removing->directions = calloc(batch + 1, sizeof *removing->directions);
+    removing->tallies = calloc(tiles * batch * 2 + 1, sizeof *removing->tallies);
+    int code = sums && removing->directions && removing->tallies ? 0 : ivon_error_memory(error);
+    for (removing->first = own.first; removing->first < own.end && !code;
+         removing->first += removing->count) {
+        size_t left = own.end - removing->first;
+        removing->count = left < batch ? left : batch;
+        memset(sums, 0, 2 * batch * sizeof *sums);
+        code = remove_batch(removing, sums, error);
+        for (size_t g = 0; g < removing->count && !code; g++)
+            sensitivity_groups_describe(sensitivity, sums + 2 * g, &removals[removing->first + g]);
+    }
+    free(sums);
+    free(removing->directions);
+    free(removing->tallies);
+    return code;
+}
+
+/* Gives all ranks the groups of each. */
+static int sensitivity_groups_share(struct ivon_ranks *ranks, struct ranks_range own,
+                                    struct ivon_group_removal *removals, struct ivon_error *error)
+{
+    struct ranks_bytes all;
+    int code = ranks_gather_all(ranks, removals + own.first,
+                                (own.end - own.first) * sizeof *removals, &all, error);
+    if (code)
+        return code;
+    memcpy(removals, all.data, all.size);
+    ranks_bytes_release(&all);
+    return 0;
+}
+
 int ivon_sensitivity_groups(struct ivon_sensitivity *sensitivity, const int64_t *groups,
                             struct ivon_group_removal **out, size_t *out_count,
                             struct ivon_error *error)
 {
-    size_t examples = sensitivity->data.count, count = 0, *member_of, batch, tiles;
+    size_t examples = sensitivity->data.count, count = 0;
+    struct ivon_ranks *ranks = sensitivity->options.resources.ranks;
     struct ivon_group_removal *removals = NULL;
-    member_of = calloc(examples, sizeof *member_of);
+    size_t *member_of = calloc(examples, sizeof *member_of);
     if (!member_of)
         return ivon_error_memory(error);
     struct removing removing = {.sensitivity = sensitivity, .member_of = member_of};
     int code = find_members(sensitivity, member_of, error);
     if (!code)
         code = number_groups(groups, examples, member_of, &removals, &count, error);
-    /* A group takes its sum in double, its direction, and what is listed of it for every tile. */
-    tiles = sensitivity->block / sensitivity->runner.tile;
-    batch = sensitivity->memory / 2 /
-            (3 * sensitivity->mean.size +
-             tiles * (2 * sizeof *removing.tallies + sizeof(struct sensitivity_task)));
-    batch = batch < 1 ? 1 : batch > count ? count : batch;
-    struct tally *sums = calloc(2 * batch + 1, sizeof *sums);
-    removing.directions = calloc(batch + 1, sizeof *removing.directions);
-    removing.tallies = calloc(tiles * batch * 2 + 1, sizeof *removing.tallies);
-    if (!code && (!sums || !removing.directions || !removing.tallies))
-        code = ivon_error_memory(error);
+    const struct ranks_range own = ranks_range(ranks, count);
     meter_init(&sensitivity->meter, &sensitivity->options.resources.progress,
-               2 * sensitivity->data.count * count); /* a gradient is of no more */
-    for (; removing.first < count && !code; removing.first += removing.count) {
-        size_t left = count - removing.first;
-        removing.count = left < batch ? left : batch;
-        memset(sums, 0, 2 * batch * sizeof *sums);
-        code = remove_batch(&removing, sums, error);
-        for (size_t g = 0; g < removing.count && !code; g++)
-            sensitivity_groups_describe(sensitivity, sums + 2 * g, &removals[removing.first + g]);
-    }
+               2 * sensitivity->data.count * (own.end - own.first)); /* a gradient is of no more */
+    if (!code)
+        code = remove_groups(&removing, own, removals, error);
+    if (!code)
+        code = sensitivity_groups_share(ranks, own, removals, error);
     meter_release(&sensitivity->meter);
-    free(sums);
-    free(removing.directions);
-    free(removing.tallies);
     free(member_of);
     if (code) {
         free(removals);
