@@ -422,11 +422,7 @@ static void note_removal(const struct sensitivity_command *command,
 static int run_sensitivity(struct sensitivity_command *command, const char *provenance,
                            struct ivon_error *error)
 {
-    int code = 0;
-    if (command->ranges)
-        code = ranks_refuse("--remove", error);
-    if (!code)
-        code = sensitivity_open_inputs(command, error);
+    int code = sensitivity_open_inputs(command, error);
     if (!code)
         code = ivon_sensitivity_new(&command->sensitivity, command->network, command->source,
                                     command->removed ? command->removed : command->examples,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cmd/predict_gen/predict_gen.h"
+#include "cmd/shared/ranks.h"
 #include "cmd/shared/removal.h"
 #include "cmd/shared/report.h"
 
@@ -119,7 +120,7 @@ static int add_likelihoods(void *context, const struct ivon_predictions *predict
     return 0;
 }
 
-/* Runs the samples of a posterior over examples. */
+/* Runs the samples of a posterior over examples, whose blocks rank 0 has. */
 static int run_samples(const struct predict_gen_command *command, const struct ivon_member *member,
                        struct ivon_examples *examples,
                        int (*on_block)(void *context, const struct ivon_predictions *predictions,
@@ -133,9 +134,7 @@ static int run_samples(const struct predict_gen_command *command, const struct i
     options.samples = command->samples;
     options.sample = command->draw.sample;
     options.log_likelihoods = true;
-    options.resources.threads = command->common.threads;
-    options.resources.memory = evaluation->memory;
-    options.resources.progress = command->options.resources.progress;
+    options.resources = command->options.resources;
     int code = ivon_predictor_new(&predictor, member, 1, examples, evaluation_targets(evaluation),
                                   &options, error);
     if (!code)
@@ -164,6 +163,9 @@ static int weigh_samples(const struct predict_gen_command *command,
     free(densities);
     if (!code)
         code = run_samples(command, member, command->whole, add_likelihoods, criteria, error);
+    if (!code)
+        code = ivon_ranks_share(ranks_joined(), criteria->log_ratios,
+                                count * sizeof *criteria->log_ratios, error);
     return code ? code : ivon_psis_k(criteria->log_ratios, count, approximation_k, error);
 }
 

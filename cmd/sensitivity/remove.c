@@ -9,6 +9,7 @@
 #include "cmd/shared/checkpoint_output.h"
 #include "cmd/shared/memory.h"
 #include "cmd/shared/provenance.h"
+#include "cmd/shared/ranks.h"
 #include "cmd/shared/removal.h"
 #include "cmd/shared/report.h"
 
@@ -46,16 +47,18 @@ int sensitivity_select_rows(struct sensitivity_command *command, struct ivon_err
     return code;
 }
 
-/* Writes the posterior that remains. */
+/* Writes the posterior that remains, on rank 0 alone. */
 static int remove_write(struct sensitivity_command *command, struct ivon_error *error)
 {
     struct ivon_source *remainder = NULL;
+    struct ivon_resources alone = command->options.resources;
+    alone.ranks = NULL;
     const struct checkpoint_output output = {.path = command->output,
                                              .command = "ivon-sensitivity",
                                              .like = command->source,
                                              .files = &command->files,
                                              .provenance = command->provenance,
-                                             .resources = command->options.resources};
+                                             .resources = alone};
     int code = provenance_add_input(command->provenance, command->posterior, NAN, false, error);
     if (!code)
         code = ivon_sensitivity_remainder(&remainder, command->sensitivity, error);
@@ -97,11 +100,12 @@ static void remove_print(const struct sensitivity_command *command,
 int sensitivity_remove(struct sensitivity_command *command, struct ivon_error *error)
 {
     struct ivon_removal removal;
-    int code = checkpoint_output_try(command->output, command->source, IVON_HESSIAN,
-                                     &command->files, error);
+    int code = ranks_first() ? checkpoint_output_try(command->output, command->source, IVON_HESSIAN,
+                                                     &command->files, error)
+                             : 0;
     if (!code)
         code = ivon_sensitivity_remove(command->sensitivity, &removal, error);
-    if (!code)
+    if (!code && ranks_first())
         code = remove_write(command, error);
     if (code || command->common.quiet)
         return code;

@@ -42,6 +42,10 @@ int ranks_gather(struct ivon_ranks *ranks, const void *data, size_t size, struct
 int ranks_gather_all(struct ivon_ranks *ranks, const void *data, size_t size,
                      struct ranks_bytes *all, struct ivon_error *error);
 
+/* Completes an array on all ranks, of which each has `size` bytes in their place: those of rank 0
+   are first, then those of rank 1 and so on. */
+int ranks_complete(struct ivon_ranks *ranks, void *array, size_t size, struct ivon_error *error);
+
 /*
  * Sets sum[i], of `count` numbers, on all ranks to
  *

@@ -29,6 +29,18 @@ write_run() {
   touch "$1/done"
 }
 
+@test "so are criteria of samples" {
+  more=(-n 25 --importance)
+  G env
+  mv rows.h5 one.h5
+  mv points.csv one.csv
+  for name in $(each_mpi); do
+    G mpi "$name" 3
+    cmp rows.h5 one.h5
+    cmp points.csv one.csv
+  done
+}
+
 @test "so are classes and groups that are left out" {
   more=(--groups=half)
   G env

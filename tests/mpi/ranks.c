@@ -51,6 +51,11 @@ static int copies(void)
         CHECK(at == (everywhere || !rank ? all.size : 0));
         ranks_bytes_release(&all);
     }
+    size_t part = BIG / (size_t)count, at = (size_t)rank * part;
+    memset(big + at, 'a' + rank, part);
+    CHECK(!ranks_complete(ranks, big, part, &error));
+    for (int r = 0; r < count; r++)
+        CHECK(big[(size_t)r * part] == 'a' + r && big[(size_t)(r + 1) * part - 1] == 'a' + r);
     free(big);
     return 0;
 }

@@ -45,6 +45,22 @@ by() {
   done
 }
 
+@test "what is removed leaves the same posterior" {
+  R() { "$@" ivon-sensitivity posterior.h5 --data=train.h5 --batch=2 --no-provenance -f --remove=3,17,40-50 --leverage="$leverage" -o out.h5 2>&1; }
+  for leverage in none newton; do
+    R env > one.txt
+    mv out.h5 one.h5
+    for name in $(each_mpi); do
+      R mpi "$name" 3 > by.txt
+      cmp by.txt one.txt
+      cmp out.h5 one.h5
+    done
+  done
+  leverage=newton
+  R mpi "$(each_mpi | cut -d' ' -f1)" 4 > by.txt
+  cmp by.txt one.txt
+}
+
 @test "notes are printed once" {
   S_notes() { "$@" ivon-sensitivity posterior.h5 --data=train.h5 --batch=2 -f -o by.csv 2>&1; }
   S_notes env > one.txt

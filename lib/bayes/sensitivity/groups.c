@@ -22,7 +22,11 @@ int ivon_sensitivity_set_test_data(struct ivon_sensitivity *sensitivity,
     meter_init(&sensitivity->meter, &sensitivity->options.resources.progress, data.count);
     if (!code)
         code = sensitivity_sum(
-            sensitivity, &(struct sensitivity_sum){.data = &data, .residual = true, .count = 1},
+            sensitivity,
+            &(struct sensitivity_sum){.data = &data,
+                                      .residual = true,
+                                      .count = 1,
+                                      .ranks = sensitivity->options.resources.ranks},
             &sensitivity->test_direction, error);
     meter_release(&sensitivity->meter);
     labelled_close(&data);
@@ -250,20 +254,6 @@ static int remove_groups(struct removing *removing, struct ranks_range own,
     return code;
 }
 
-/* Gives all ranks the groups of each. */
-static int sensitivity_groups_share(struct ivon_ranks *ranks, struct ranks_range own,
-                                    struct ivon_group_removal *removals, struct ivon_error *error)
-{
-    struct ranks_bytes all;
-    int code = ranks_gather_all(ranks, removals + own.first,
-                                (own.end - own.first) * sizeof *removals, &all, error);
-    if (code)
-        return code;
-    memcpy(removals, all.data, all.size);
-    ranks_bytes_release(&all);
-    return 0;
-}
-
 int ivon_sensitivity_groups(struct ivon_sensitivity *sensitivity, const int64_t *groups,
                             struct ivon_group_removal **out, size_t *out_count,
                             struct ivon_error *error)
@@ -284,7 +274,7 @@ int ivon_sensitivity_groups(struct ivon_sensitivity *sensitivity, const int64_t 
     if (!code)
         code = remove_groups(&removing, own, removals, error);
     if (!code)
-        code = sensitivity_groups_share(ranks, own, removals, error);
+        code = ranks_complete(ranks, removals, (own.end - own.first) * sizeof *removals, error);
     meter_release(&sensitivity->meter);
     free(member_of);
     if (code) {

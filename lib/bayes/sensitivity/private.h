@@ -115,6 +115,7 @@ struct sensitivity_sum {
     const double *z;         /* and R z; T × K numbers for each example; or null */
     const size_t *member_of; /* of each example: its group, counted from 0; null: all are in 0 */
     size_t first, count;
+    struct ivon_ranks *ranks; /* share the examples, of a single group; null: this rank sums all */
 };
 
 /* Makes directions[g] ρ Σ times the sum of group first + g. */

@@ -11,7 +11,8 @@
  *   u = C Jᵀ (e + R z),   (I − Rᵀ J C Jᵀ R) z = Rᵀ J C Jᵀ e   (Woodbury)
  *
  * by conjugate gradients, a summed backward pass, a product with C and a tangent pass each step.
- * The matrix is positive where C^(−1) holds the set's own curvature.
+ * The matrix is positive where C^(−1) holds the set's own curvature. Ranks see tiles each, and all
+ * have all vectors.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -21,14 +22,17 @@
 #include "bayes/sensitivity/private.h"
 #include "bayes/transfer.h"
 #include "core/error.h"
+#include "core/ranks.h"
 #include "core/stream.h"
 
 /* Vectors have `wide` numbers for each example. */
 struct removal {
     struct ivon_sensitivity *sensitivity;
+    struct ivon_ranks *ranks;
+    struct ranks_range tiles; /* of the examples, that this rank sees */
     size_t wide, size;
     double *z, *residual, *direction, *image; /* one block of memory; null: without leverage */
-    double *losses;                           /* of each tile of the block */
+    double *losses;                           /* of each tile */
     const struct weights *move; /* of which the image is Rᵀ J; null: losses alone are wanted */
 };
 
@@ -43,7 +47,7 @@ static int removal_see_tile(void *context, const struct runner_tile *tile, struc
     const struct pass pass = sensitivity_pass_of(sensitivity, data, tile);
     likelihood_evaluate(&sensitivity->likelihood, pass.rows, tile->f, &pass.targets,
                         pass.worker->outputs, pass.worker->row_loss);
-    double *loss = &removal->losses[tile->at / sensitivity->runner.tile];
+    double *loss = &removal->losses[(data->first + tile->at) / sensitivity->runner.tile];
     *loss = 0;
     for (size_t i = 0; i < pass.rows; i++)
         *loss += pass.worker->row_loss[i];
@@ -61,23 +65,53 @@ static int removal_see_tile(void *context, const struct runner_tile *tile, struc
     return 0;
 }
 
+static size_t removal_count_tiles(const struct ivon_sensitivity *sensitivity)
+{
+    size_t tile = sensitivity->runner.tile;
+    return (size_t)((sensitivity->data.count + tile - 1) / tile);
+}
+
+/* Returns the first example of a tile, or how many there are behind the last one. */
+static uint64_t removal_example(const struct ivon_sensitivity *sensitivity, size_t tile)
+{
+    uint64_t first = (uint64_t)tile * sensitivity->runner.tile;
+    return first < sensitivity->data.count ? first : sensitivity->data.count;
+}
+
 /* Sets the image of the move, if there is one, and *loss to the sum of the examples' losses. */
 static int removal_see(struct removal *removal, double *loss, struct ivon_error *error)
 {
     struct ivon_sensitivity *sensitivity = removal->sensitivity;
     struct labelled *data = &sensitivity->data;
+    uint64_t first = removal_example(sensitivity, removal->tiles.first);
+    uint64_t end = removal_example(sensitivity, removal->tiles.end);
     int code = 0;
     *loss = 0;
-    for (uint64_t at = 0; at < data->count && !code; at += sensitivity->block) {
+    for (uint64_t at = first; at < end && !code; at += data->limit) {
+        data->limit = end - at < sensitivity->block ? (size_t)(end - at) : sensitivity->block;
         code = labelled_load(data, &sensitivity->runner, at, error);
         if (!code)
             code = runner_run_block(&sensitivity->runner, &data->feed, removal_see_tile, removal,
                                     &sensitivity->meter, error);
-        size_t tiles = runner_tile_count(&sensitivity->runner, &data->feed);
-        for (size_t i = 0; i < tiles && !code; i++)
-            *loss += removal->losses[i];
     }
+    data->limit = data->capacity;
+    if (!code)
+        code = ranks_complete(removal->ranks, removal->losses,
+                              (removal->tiles.end - removal->tiles.first) * sizeof(double), error);
+    if (!code && removal->move)
+        code = ranks_complete(removal->ranks, removal->image,
+                              (end - first) * removal->wide * sizeof(double), error);
+    for (size_t i = 0; i < removal_count_tiles(sensitivity) && !code; i++)
+        *loss += removal->losses[i];
     return code;
+}
+
+/* aᵀ b, by which all ranks decide: their processors may add in other orders. */
+static int removal_dot(const struct removal *removal, const double *a, const double *b, double *dot,
+                       struct ivon_error *error)
+{
+    *dot = sensitivity_dot(a, b, removal->size);
+    return ivon_ranks_share(removal->ranks, dot, sizeof *dot, error);
 }
 
 /* u ← C Jᵀ (e + R z), either part if it is wanted, to be released in any case, and image ← Rᵀ J u
@@ -85,8 +119,11 @@ static int removal_see(struct removal *removal, double *loss, struct ivon_error 
 static int removal_move(struct removal *removal, bool residual, const double *z, struct weights *u,
                         double *loss, struct ivon_error *error)
 {
-    struct sensitivity_sum sum = {
-        .data = &removal->sensitivity->data, .residual = residual, .z = z, .count = 1};
+    struct sensitivity_sum sum = {.data = &removal->sensitivity->data,
+                                  .residual = residual,
+                                  .z = z,
+                                  .count = 1,
+                                  .ranks = removal->ranks};
     int code = sensitivity_sum(removal->sensitivity, &sum, u, error);
     removal->move = removal->image ? u : NULL;
     if (!code)
@@ -101,25 +138,25 @@ static int removal_step(struct removal *removal, double *squares, bool *inside,
 {
     size_t size = removal->size;
     double *direction = removal->direction, *image = removal->image, loss;
+    double curvature = 0, before = *squares;
     struct weights u = {0};
     int code = removal_move(removal, false, direction, &u, &loss, error);
     weights_release(&u);
-    if (code)
-        return code;
-    for (size_t i = 0; i < size; i++)
+    for (size_t i = 0; i < size && !code; i++)
         image[i] = direction[i] - image[i];
-    double curvature = sensitivity_dot(direction, image, size), before = *squares;
+    if (!code)
+        code = removal_dot(removal, direction, image, &curvature, error);
     *inside = curvature > 0;
-    if (!*inside)
-        return 0;
+    if (code || !*inside)
+        return code;
     for (size_t i = 0; i < size; i++) {
         removal->z[i] += before / curvature * direction[i];
         removal->residual[i] -= before / curvature * image[i];
     }
-    *squares = sensitivity_dot(removal->residual, removal->residual, size);
-    for (size_t i = 0; i < size; i++)
+    code = removal_dot(removal, removal->residual, removal->residual, squares, error);
+    for (size_t i = 0; i < size && !code; i++)
         direction[i] = removal->residual[i] + *squares / before * direction[i];
-    return 0;
+    return code;
 }
 
 /* Finds z from the image of C Jᵀ e. Where there is none, result->outside. */
@@ -128,9 +165,9 @@ static int removal_solve(struct removal *removal, struct ivon_removal *result,
 {
     const double TOLERANCE = 1e-5; /* of the right side: products are in floats */
     size_t size = removal->size;
-    double squares = sensitivity_dot(removal->image, removal->image, size);
+    double squares = 0;
+    int code = removal_dot(removal, removal->image, removal->image, &squares, error);
     double enough = TOLERANCE * TOLERANCE * squares;
-    int code = 0;
     memcpy(removal->residual, removal->image, size * sizeof *removal->image);
     memcpy(removal->direction, removal->image, size * sizeof *removal->image);
     for (size_t i = 0; i < size + 2 && squares > enough && !result->outside && !code; i++) {
@@ -198,8 +235,7 @@ static int removal_allocate(struct removal *removal, struct ivon_error *error)
     const struct ivon_sensitivity *sensitivity = removal->sensitivity;
     uint64_t examples = sensitivity->data.count;
     double bytes = VECTORS * (double)examples * (double)removal->wide * sizeof(double);
-    removal->losses = calloc(sensitivity->block / sensitivity->runner.tile,
-                             sizeof *removal->losses);
+    removal->losses = calloc(removal_count_tiles(sensitivity), sizeof *removal->losses);
     if (!removal->losses || !sensitivity->leverage)
         return removal->losses ? 0 : ivon_error_memory(error);
     if (bytes > (double)sensitivity->memory / 2)
@@ -253,8 +289,11 @@ static int removal_run(struct removal *removal, struct weights *u, struct ivon_r
     if (!code && removal->image)
         code = removal_solve(removal, result, error);
     if (!code && result->leverage) {
-        struct sensitivity_sum sum = {
-            .data = &sensitivity->data, .residual = true, .z = removal->z, .count = 1};
+        struct sensitivity_sum sum = {.data = &sensitivity->data,
+                                      .residual = true,
+                                      .z = removal->z,
+                                      .count = 1,
+                                      .ranks = removal->ranks};
         weights_release(u);
         code = sensitivity_sum(sensitivity, &sum, u, error);
     }
@@ -271,7 +310,10 @@ static int removal_run(struct removal *removal, struct weights *u, struct ivon_r
 int ivon_sensitivity_remove(struct ivon_sensitivity *sensitivity, struct ivon_removal *out,
                             struct ivon_error *error)
 {
+    struct ivon_ranks *ranks = sensitivity->options.resources.ranks;
     struct removal removal = {.sensitivity = sensitivity,
+                              .ranks = ranks,
+                              .tiles = ranks_range(ranks, removal_count_tiles(sensitivity)),
                               .wide = sensitivity->outputs.tokens * sensitivity->outputs.k};
     struct ivon_removal result = {.n_train = NAN};
     struct weights u = {0};

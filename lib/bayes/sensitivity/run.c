@@ -269,9 +269,9 @@ static int sensitivity_run_average(struct ivon_sensitivity *sensitivity, struct 
     predict.sample = options->sample;
     predict.resources = options->resources;
     predict.resources.memory = sensitivity->memory / 4;
-    predict.resources.ranks = NULL; /* all need all averages */
-    size_t count = sensitivity->data.count;
-    sensitivity->expected = calloc(count, sensitivity_run_width(sensitivity) * sizeof(float));
+    size_t count = sensitivity->data.count,
+           size = sensitivity_run_width(sensitivity) * sizeof(float);
+    sensitivity->expected = calloc(count, size);
     struct averaging averaging = {sensitivity, sensitivity->expected};
     int code = sensitivity->expected ? 0 : ivon_error_memory(error);
     if (!code)
@@ -281,6 +281,9 @@ static int sensitivity_run_average(struct ivon_sensitivity *sensitivity, struct 
         code = ivon_predictor_run(predictor, own ? take_residuals : take_average, &averaging,
                                   error);
     ivon_predictor_free(predictor);
+    if (!code) /* rank 0 has the averages, which all need */
+        code = ivon_ranks_share(options->resources.ranks, sensitivity->expected, count * size,
+                                error);
     if (code) {
         free(sensitivity->expected);
         sensitivity->expected = NULL;

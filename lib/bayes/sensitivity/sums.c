@@ -3,7 +3,8 @@
  *
  * Gradients are summed wave by wave: each thread forms that of one tile's examples of one group,
  * and then all are added to the sums in the order of the tiles, so that no bit depends on the
- * threads.
+ * threads. Ranks that share the examples have a wave each in every round, one behind the other, and
+ * add them to the sum in that order.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "core/dispatch.h"
 #include "core/error.h"
 #include "core/parallel.h"
+#include "core/ranks.h"
 
 enum { PIECE = 1 << 16 /* elements that one thread adds at a time */ };
 
@@ -20,8 +22,10 @@ struct summing {
     const struct sensitivity_sum *of;
     double **sums;             /* per group, all parameters */
     struct weights *gradients; /* per thread */
+    const float **lanes;       /* the same */
     struct sensitivity_task *tasks;
     size_t task_count, wave_first, wave;
+    uint64_t own, before, round; /* examples that this rank, those before it and all take at once */
 };
 
 static size_t sums_group_of(const struct summing *summing, size_t at)
@@ -120,20 +124,72 @@ static void sums_list_tasks(struct summing *summing)
         }
 }
 
+static int sums_add_wave(struct summing *summing, struct ivon_error *error)
+{
+    int threads = summing->sensitivity->runner.threads;
+    size_t total = summing->gradients[0].size / sizeof(float);
+    int code = ivon_parallel_run(threads, summing->wave, sums_add_tile, summing, error);
+    if (code)
+        return code;
+    return summing->of->ranks ? ranks_sum_wide(summing->of->ranks, summing->sums[0], summing->lanes,
+                                               summing->wave, total, error)
+                              : ivon_parallel_run(threads, (total + PIECE - 1) / PIECE,
+                                                  sums_add_piece, summing, error);
+}
+
+/* The tasks of the block in memory. Ranks have no more than a wave of them, and take part in the
+   sum of the others' where they have none left. */
 static int sums_add_block(struct summing *summing, struct ivon_error *error)
 {
-    int code = 0, threads = summing->sensitivity->runner.threads;
-    size_t total = summing->gradients[0].size / sizeof(float);
-    sums_list_tasks(summing);
-    for (summing->wave_first = 0; summing->wave_first < summing->task_count && !code;
-         summing->wave_first += summing->wave) {
+    size_t threads = (size_t)summing->sensitivity->runner.threads;
+    int code = 0;
+    summing->wave_first = 0;
+    do {
         size_t left = summing->task_count - summing->wave_first;
-        summing->wave = left < (size_t)threads ? left : (size_t)threads;
-        code = ivon_parallel_run(threads, summing->wave, sums_add_tile, summing, error);
-        if (!code)
-            code = ivon_parallel_run(threads, (total + PIECE - 1) / PIECE, sums_add_piece, summing,
-                                     error);
+        summing->wave = left < threads ? left : threads;
+        code = sums_add_wave(summing, error);
+        summing->wave_first += summing->wave;
+    } while (summing->wave_first < summing->task_count && !code);
+    return code;
+}
+
+/* The examples of one round, of which rank 0 has those from `at` on. */
+static int sums_add_round(struct summing *summing, uint64_t at, struct ivon_error *error)
+{
+    struct ivon_sensitivity *sensitivity = summing->sensitivity;
+    struct labelled *data = summing->of->data;
+    uint64_t first = at + summing->before, left = data->count - at, present = 0;
+    int code = 0;
+    summing->task_count = 0;
+    if (first < data->count) {
+        data->limit = (size_t)summing->own;
+        code = labelled_load(data, &sensitivity->runner, first, error);
+        data->limit = data->capacity;
+        present = data->present;
     }
+    if (!code && present)
+        sums_list_tasks(summing);
+    if (!code)
+        code = sums_add_block(summing, error);
+    uint64_t all = left < summing->round ? left : summing->round;
+    return code ? code : meter_add(&sensitivity->meter, all - present, error);
+}
+
+/* Finds which examples this rank takes in each round. */
+static int sums_divide(struct summing *summing, struct ivon_error *error)
+{
+    const struct ivon_sensitivity *sensitivity = summing->sensitivity;
+    struct ivon_ranks *ranks = summing->of->ranks;
+    size_t wave = (size_t)sensitivity->runner.threads * sensitivity->runner.tile;
+    uint64_t *each = calloc((size_t)ivon_ranks_count(ranks), sizeof *each);
+    summing->own = ranks && wave < sensitivity->block ? wave : sensitivity->block;
+    int code = each ? ranks_exchange(ranks, &summing->own, sizeof *each, each, error)
+                    : ivon_error_memory(error);
+    for (int r = 0; r < ivon_ranks_count(ranks) && !code; r++) {
+        summing->before += r < ivon_ranks_rank(ranks) ? each[r] : 0;
+        summing->round += each[r];
+    }
+    free(each);
     return code;
 }
 
@@ -145,6 +201,7 @@ static void sums_release(struct summing *summing)
         weights_release(&summing->gradients[i]);
     free(summing->sums);
     free(summing->gradients);
+    free(summing->lanes);
     free(summing->tasks);
 }
 
@@ -156,11 +213,14 @@ static int sums_prepare(struct summing *summing, struct ivon_error *error)
     int code = 0;
     summing->sums = calloc(count, sizeof *summing->sums);
     summing->gradients = calloc(threads, sizeof *summing->gradients);
+    summing->lanes = calloc(threads, sizeof *summing->lanes);
     summing->tasks = calloc(tiles * count, sizeof *summing->tasks);
-    if (!summing->sums || !summing->gradients || !summing->tasks)
+    if (!summing->sums || !summing->gradients || !summing->lanes || !summing->tasks)
         return ivon_error_memory(error);
-    for (size_t i = 0; i < threads && !code; i++)
+    for (size_t i = 0; i < threads && !code; i++) {
         code = weights_init(&summing->gradients[i], sensitivity->network, error);
+        summing->lanes[i] = summing->gradients[i].data;
+    }
     for (size_t g = 0; g < count && !code; g++) {
         summing->sums[g] = calloc(summing->gradients[0].size / sizeof(float), sizeof(double));
         code = summing->sums[g] ? 0 : ivon_error_memory(error);
@@ -173,11 +233,10 @@ int sensitivity_sum(struct ivon_sensitivity *sensitivity, const struct sensitivi
 {
     struct summing summing = {.sensitivity = sensitivity, .of = of};
     int code = sums_prepare(&summing, error);
-    for (uint64_t at = 0; at < of->data->count && !code; at += sensitivity->block) {
-        code = labelled_load(of->data, &sensitivity->runner, at, error);
-        if (!code)
-            code = sums_add_block(&summing, error);
-    }
+    if (!code)
+        code = sums_divide(&summing, error);
+    for (uint64_t at = 0; at < of->data->count && !code; at += summing.round)
+        code = sums_add_round(&summing, at, error);
     for (size_t g = 0; g < of->count && !code; g++) {
         code = weights_init(&directions[g], sensitivity->network, error);
         if (!code)

@@ -272,6 +272,19 @@ int ranks_gather_all(struct ivon_ranks *ranks, const void *data, size_t size,
     return code;
 }
 
+int ranks_complete(struct ivon_ranks *ranks, void *array, size_t size, struct ivon_error *error)
+{
+    struct ranks_bytes parts;
+    if (!ranks)
+        return 0;
+    int code = ranks_bytes_new(ranks, size, false, &parts, error);
+    size_t at = 0;
+    for (int r = 0; r < ranks->count && !code; at += parts.sizes[r++])
+        ranks->engine->broadcast(r, (char *)array + at, parts.sizes[r]);
+    ranks_bytes_release(&parts);
+    return code;
+}
+
 /* Ranges and sums. */
 
 struct ranks_range ranks_range(const struct ivon_ranks *ranks, size_t count)
