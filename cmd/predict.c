@@ -193,9 +193,7 @@ static int predict_each_posterior(struct predict_command *command, struct ivon_e
 static int predict(struct predict_command *command, const char *provenance,
                    struct ivon_error *error)
 {
-    int code = command->acquire >= 0 ? ranks_refuse("--acquire", error) : 0;
-    if (!code)
-        code = predict_open(command, error);
+    int code = predict_open(command, error);
     if (code)
         return code;
     if (!command->each && !command->shift_count)
@@ -298,9 +296,7 @@ int predict_run(int argc, char **argv)
                                                                    : "examples";
     command.options.resources.ranks = ranks_joined();
     const char *text = command.files.no_provenance ? NULL : provenance;
-    int code = command.average ? ranks_refuse("--average", &error) : 0;
-    if (!code)
-        code = command.average ? predict_average(&command, text, &error)
+    int code = command.average ? predict_average(&command, text, &error)
                                : predict(&command, text, &error);
     progress_end(&progress);
     int status = progress_status(code, &error);

@@ -7,9 +7,8 @@
 #include "cmd/shared/groups.h"
 #include "cmd/shared/memory.h"
 #include "cmd/predict/predict.h"
+#include "cmd/shared/ranks.h"
 #include "cmd/shared/report.h"
-
-enum { PIECE_ELEMENTS = 1 << 20 };
 
 struct averaging {
     struct predict_command *command;
@@ -18,10 +17,9 @@ struct averaging {
     ptrdiff_t targets;
     struct ivon_predict_shape shape;
     uint64_t count;
-    float *sum, *own, *max_probability, *entropy;
-    double *losses;
-    int64_t *prediction, *labels;
-    size_t piece; /* examples at a time */
+    struct predict_output output;
+    double *losses; /* of a block; null: there are no targets */
+    int64_t *labels;
 };
 
 static int open_files(struct averaging *averaging, struct ivon_error *error)
@@ -101,104 +99,58 @@ static int open_targets(struct averaging *averaging, struct ivon_error *error)
                                      : ivon_metrics_new(&averaging->metrics, &options, error);
 }
 
-static void predict_average_allocate(struct averaging *averaging)
-{
-    size_t rows = averaging->shape.tokens ? (size_t)averaging->shape.tokens : 1;
-    size_t each = rows * averaging->shape.outputs;
-    averaging->piece = PIECE_ELEMENTS / each ? PIECE_ELEMENTS / each : 1;
-    size_t all = averaging->piece * each;
-    averaging->sum = calloc(all, sizeof(float));
-    averaging->own = calloc(all, sizeof(float));
-    averaging->prediction = calloc(all, sizeof(int64_t));
-    averaging->labels = calloc(all, sizeof(int64_t));
-    averaging->max_probability = calloc(all, sizeof(float));
-    averaging->entropy = calloc(all, sizeof(float));
-    averaging->losses = calloc(all, sizeof(double));
-    if (!averaging->sum || !averaging->own || !averaging->prediction || !averaging->labels ||
-        !averaging->max_probability || !averaging->entropy || !averaging->losses)
-        memory_exhausted();
-}
-
-/* Averages the examples [first, first + count). */
-static int predict_average_files(struct averaging *averaging, uint64_t first, size_t count,
-                                 struct ivon_error *error)
-{
-    const struct predict_command *command = averaging->command;
-    size_t tokens = averaging->shape.tokens ? (size_t)averaging->shape.tokens : 1;
-    size_t rows = count * tokens, all = rows * averaging->shape.outputs;
-    double total = 0;
-    for (size_t i = 0; i < all; i++)
-        averaging->sum[i] = 0;
-    for (size_t f = 0; f < command->argument_count; f++)
-        total += command->weights ? command->weights[f] : 1;
-    for (size_t f = 0; f < command->argument_count; f++) {
-        double weight = (command->weights ? command->weights[f] : 1) / total;
-        int code = ivon_examples_read_f32(averaging->files[f], 0, first, count, averaging->own,
-                                          error);
-        if (code)
-            return code;
-        struct ivon_error inner = {0};
-        code = ivon_probabilities_add(averaging->sum, averaging->own, weight, rows,
-                                      averaging->shape.outputs, first * tokens, &inner);
-        if (code)
-            return error_fill(error, code, "%s: %s", command->arguments[f], inner.message);
-    }
-    ivon_probabilities_describe(command->options.task.likelihood, rows, averaging->shape.outputs,
-                                averaging->sum, averaging->prediction, averaging->max_probability,
-                                averaging->entropy);
-    return 0;
-}
-
 /* Reads the targets of averaged examples, finds their losses, and adds both to the metrics. */
-static int predict_average_measure(struct averaging *averaging, uint64_t first, size_t count,
+static int predict_average_measure(struct averaging *averaging, const struct ivon_predictions *p,
                                    struct ivon_error *error)
 {
     const struct predict_command *command = averaging->command;
     const struct ivon_task *task = &command->options.task;
     size_t tokens = averaging->shape.tokens ? (size_t)averaging->shape.tokens : 1;
+    size_t rows = p->count * tokens, outputs = averaging->shape.outputs;
     struct ivon_error inner = {0};
     if (averaging->targets < 0)
         return 0;
-    int code = ivon_examples_read_i64(command->examples, (size_t)averaging->targets, first, count,
-                                      averaging->labels, error);
+    int64_t *labels = realloc(averaging->labels, rows * outputs * sizeof *labels);
+    averaging->labels = labels ? labels : averaging->labels;
+    double *losses = realloc(averaging->losses, rows * sizeof *losses);
+    averaging->losses = losses ? losses : averaging->losses;
+    if (!labels || !losses)
+        return error_memory(error);
+    int code = ivon_examples_read_i64(command->examples, (size_t)averaging->targets, p->first,
+                                      p->count, labels, error);
     if (code)
         return code;
-    code = ivon_probabilities_losses(task->likelihood, first * tokens, count * tokens,
-                                     averaging->shape.outputs, averaging->sum, averaging->labels,
-                                     task->ignored, averaging->losses, &inner);
+    code = ivon_probabilities_losses(task->likelihood, p->first * tokens, rows, outputs,
+                                     p->probabilities, labels, task->ignored, losses, &inner);
     if (!code && averaging->metrics)
-        code = ivon_metrics_add(averaging->metrics, first * tokens, count * tokens, averaging->sum,
-                                averaging->labels, task->ignored, &inner);
+        code = ivon_metrics_add(averaging->metrics, p->first * tokens, rows, p->probabilities,
+                                labels, task->ignored, &inner);
     return code ? error_fill(error, code, "%s: %s", command->evaluation.data, inner.message) : 0;
 }
 
-static int predict_average_run(struct averaging *averaging, struct predict_output *output,
-                               struct ivon_error *error)
+static int predict_average_take(void *context, const struct ivon_predictions *given,
+                                struct ivon_error *error)
 {
-    int code = 0;
-    for (uint64_t first = 0; first < averaging->count && !code; first += averaging->piece) {
-        uint64_t left = averaging->count - first;
-        size_t count = left < averaging->piece ? (size_t)left : averaging->piece;
-        code = predict_average_files(averaging, first, count, error);
-        if (!code)
-            code = predict_average_measure(averaging, first, count, error);
-        struct ivon_predictions predictions = {.first = first,
-                                               .count = count,
-                                               .prediction = averaging->prediction,
-                                               .probabilities = averaging->sum,
-                                               .max_probability = averaging->max_probability,
-                                               .entropy = averaging->entropy,
-                                               .loss = averaging->losses,
-                                               .labels = averaging->targets >= 0 ? averaging->labels
-                                                                                 : NULL};
-        if (!code)
-            code = predict_output_take(output, &predictions, error);
-    }
-    return code;
+    struct averaging *averaging = context;
+    struct ivon_predictions predictions = *given;
+    int code = predict_average_measure(averaging, given, error);
+    predictions.loss = averaging->losses;
+    predictions.labels = averaging->labels;
+    return code ? code : predict_output_take(&averaging->output, &predictions, error);
 }
 
-static int predict_average_finish(struct averaging *averaging, struct predict_output *output,
-                                  struct ivon_error *error)
+static int predict_average_run(struct averaging *averaging, struct ivon_error *error)
+{
+    const struct predict_command *command = averaging->command;
+    const struct ivon_average average = {.files = averaging->files,
+                                         .weights = command->weights,
+                                         .file_count = command->argument_count,
+                                         .likelihood = command->options.task.likelihood,
+                                         .ranks = command->options.resources.ranks};
+    return ivon_average_run(&average, predict_average_take, averaging, error);
+}
+
+static int predict_average_finish(struct averaging *averaging, struct ivon_error *error)
 {
     size_t count = 0;
     const struct ivon_metric *values = averaging->metrics
@@ -209,7 +161,7 @@ static int predict_average_finish(struct averaging *averaging, struct predict_ou
         return error_memory(error);
     for (size_t i = 0; values && i < count; i++)
         metrics[i] = (struct ivon_predict_metric){values[i], NAN};
-    int code = predict_output_finish(output, metrics, values ? count : 0, error);
+    int code = predict_output_finish(&averaging->output, metrics, values ? count : 0, error);
     free(metrics);
     return code;
 }
@@ -218,36 +170,26 @@ int predict_average(struct predict_command *command, const char *provenance,
                     struct ivon_error *error)
 {
     struct averaging averaging = {.command = command};
-    struct predict_output output = {0};
-    averaging.files = calloc(command->argument_count, sizeof *averaging.files);
-    if (!averaging.files)
-        memory_exhausted();
+    averaging.files = xcalloc(command->argument_count, sizeof *averaging.files);
     command->options.samples = 0;
     int code = evaluation_read_classes(&command->evaluation, error);
     if (!code)
         code = open_files(&averaging, error);
     if (!code)
         code = open_targets(&averaging, error);
-    if (!code) {
-        predict_average_allocate(&averaging);
-        code = predict_output_open(&output, command, &averaging.shape, averaging.count, provenance,
-                                   error);
-    }
+    if (!code && ranks_first())
+        code = predict_output_open(&averaging.output, command, &averaging.shape, averaging.count,
+                                   provenance, error);
     if (!code)
-        code = predict_average_run(&averaging, &output, error);
-    if (!code)
-        code = predict_average_finish(&averaging, &output, error);
-    predict_output_close(&output);
+        code = predict_average_run(&averaging, error);
+    if (!code && ranks_first())
+        code = predict_average_finish(&averaging, error);
+    predict_output_close(&averaging.output);
     for (size_t i = 0; i < command->argument_count; i++)
         ivon_examples_close(averaging.files[i]);
     ivon_metrics_free(averaging.metrics);
     free(averaging.files);
-    free(averaging.sum);
-    free(averaging.own);
-    free(averaging.prediction);
-    free(averaging.labels);
-    free(averaging.max_probability);
-    free(averaging.entropy);
     free(averaging.losses);
+    free(averaging.labels);
     return code;
 }

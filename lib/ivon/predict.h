@@ -170,6 +170,24 @@ IVON_API int ivon_probabilities_losses(enum ivon_likelihood likelihood, uint64_t
                                        const int64_t *labels, int64_t ignored, double *losses,
                                        struct ivon_error *error);
 
+/* Predictions from elsewhere in files, whose first fields have K numbers, or tokens × K, for each of
+   as many examples. */
+struct ivon_average {
+    struct ivon_examples *const *files;
+    const double *weights; /* null: equal */
+    size_t file_count;
+    enum ivon_likelihood likelihood;
+    struct ivon_ranks *ranks; /* average blocks each; null: this process is alone */
+};
+
+/* Averages them, and hands the examples out in their order, block by block, to rank 0: predictions
+   with what ivon_probabilities_describe says of them. Fails as ivon_probabilities_add. */
+IVON_API int ivon_average_run(const struct ivon_average *average,
+                              int (*on_block)(void *context,
+                                              const struct ivon_predictions *predictions,
+                                              struct ivon_error *error),
+                              void *context, struct ivon_error *error);
+
 struct ivon_predictor;
 
 /* Checks everything that can be before the work: shapes of data, outputs and targets, Hessians. The

@@ -33,9 +33,10 @@ same() {
   same 2 posterior.h5 -n 4 --log-likelihoods=out.h5 --metrics
 }
 
-@test "averages of files, and what to label next, are one process" {
-  for name in $(each_mpi); do
-    run mpi "$name" 2 ivon-predict posterior.h5 --data=test.h5 --acquire=entropy --top=2
-    [ "$status" = 64 ] && [ "$(grep -c '^ivon-predict: --acquire does not share its work' <<< "$output")" = 1 ]
-  done
+@test "so are averages of files, and what to label next" {
+  ivon-predict -q posterior.h5 --data=test.h5 -n 2 -o a.csv
+  ivon-predict -q step-10.h5 --data=test.h5 -n 2 -o b.csv
+  same 3 a.csv b.csv --average --weights=1,3 --metrics -o out.h5
+  same 2 posterior.h5 -n 4 --acquire=entropy --top=5
+  same 3 posterior.h5 step-10.h5 -n 4 --acquire=batchbald --top=3
 }
