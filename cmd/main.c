@@ -49,7 +49,7 @@ static int run_command(const struct command *command, int argc, char **argv)
     snprintf(name, sizeof name, "ivon-%s", command->name);
     argv[0] = name;
     program_invocation_name = program_invocation_short_name = name;
-    int status = ranks_join(command, argc, argv);
+    int status = ranks_join(command);
     if (!status)
         status = mistaken_option(command, argc, argv);
     return status ? status : command->run(argc, argv);

@@ -2,8 +2,8 @@
 #include "cmd/shared/ranks.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
-#include <string.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -32,30 +32,26 @@ static void drop_streams(void)
     stderr = nowhere;
 }
 
-/* Standard input, as a file or the value of an option, reaches rank 0 alone. */
-static int refuse_standard_input(int argc, char **argv, struct ivon_error *error)
+/* Standard input reaches rank 0 alone: here it can be read on none, as "-" by whatever option, and
+   its number stays taken. */
+static void close_input(void)
 {
-    for (int i = 1; i < argc && joined; i++) {
-        const char *value = argv[i][0] == '-' ? strchr(argv[i], '=') : NULL;
-        bool output = strncmp(argv[i], "--output=", 9) == 0 || strcmp(argv[i - 1], "-o") == 0;
-        if (!output && strcmp(value ? value + 1 : argv[i], "-") == 0)
-            return error_fill(error, IVON_ERROR_ARGUMENT,
-                              "found - for standard input, which reaches one of %d processes: name "
-                              "a file",
-                              ivon_ranks_count(joined));
-    }
-    return 0;
+    int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    if (nowhere < 0)
+        return;
+    dup2(nowhere, STDIN_FILENO);
+    close(nowhere);
 }
 
-int ranks_join(const struct command *command, int argc, char **argv)
+int ranks_join(const struct command *command)
 {
     struct ivon_error error = {0};
     bool first = true;
     int code = ivon_ranks_open(&joined, &first, &error);
     if (!code && !command->by_ranks)
         code = ranks_refuse(program_invocation_short_name, &error);
-    if (!code)
-        code = refuse_standard_input(argc, argv, &error);
+    if (joined)
+        close_input();
     if (!first)
         drop_streams();
     return code ? report_error(&error) : 0;

@@ -9,9 +9,9 @@
 #include "ivon/ranks.h"
 
 /* Joins them, before the program is confined, and refuses several where the command does not share
-   its work, or reads standard input. Returns an exit status, 0 if it can begin; a message is
-   printed. From here on what the other ranks print is dropped. */
-int ranks_join(const struct command *command, int argc, char **argv);
+   its work. Returns an exit status, 0 if it can begin; a message is printed. From here on what the
+   other ranks print is dropped, and standard input of several cannot be read. */
+int ranks_join(const struct command *command);
 
 /* Null: this process is alone. */
 struct ivon_ranks *ranks_joined(void);

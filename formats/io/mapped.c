@@ -79,6 +79,10 @@ static int mapped_spool(int *descriptor, struct ivon_error *error)
                 break;
             put += more;
         }
+    if (got < 0 && errno == EBADF)
+        return ivon_error_set(error, IVON_ERROR_INPUT,
+                              "-: standard input is closed, as it is for ranks of MPI: name a "
+                              "file");
     if (got < 0)
         return ivon_error_set(error, IVON_ERROR_IO, "-: cannot read standard input: %s",
                               strerror(errno));

@@ -127,9 +127,10 @@ with h5py.File("train.h5", "r+") as f:
 
 @test "standard input is refused, which one rank alone has" {
   for name in $(each_mpi); do
-    for wrong in "- --data=train.h5" "posterior.h5 --data=-"; do
-      run mpi "$name" 2 ivon-sensitivity $wrong -o - < train.h5
-      [ "$status" = 64 ] && [ "$(grep -c "found - for standard input" <<< "$output")" = 1 ]
+    for wrong in "- --data=train.h5" "posterior.h5 -d-" "posterior.h5 --data=-,y.npy"; do
+      run mpi "$name" 2 ivon-sensitivity $wrong -f -o by.csv < train.h5
+      [ "$status" = 66 ] && [ "$(grep -c "^ivon-sensitivity: -: standard input is closed, as it is for ranks of MPI: name a file" <<< "$output")" = 1 ]
+      [ ! -e by.csv ]
     done
     run -0 mpi "$name" 2 ivon-sensitivity -q posterior.h5 --data=train.h5 -o -
   done
