@@ -111,6 +111,24 @@ with h5py.File("train.h5", "r+") as f:
   done
 }
 
+@test "other data, weights or options than those of rank 0 are told, before anything is computed" {
+  other() {
+    run mpi "$name" 3 bash -c '
+      file=$0 data=$1 samples=$2
+      [ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" != 1 ] || file=$3 data=$4 samples=$5
+      exec ivon-sensitivity -q "$file" --data="$data" --expectation=samples -n "$samples" --on=test.h5 -f -o by.csv' "$@"
+    [ ! -e by.csv ]
+  }
+  for name in $(each_mpi); do
+    other posterior.h5 train.h5 3 posterior.h5 test.h5 3
+    [ "$status" = 65 ] && [ "$(grep -c "rank 1 on .*: test.h5: is not what rank 0 opened: all ranks need the same file" <<< "$output")" = 1 ]
+    other posterior.h5 train.h5 3 step-10.h5 train.h5 3
+    [ "$status" = 65 ] && [ "$(grep -c "rank 1 on .*: step-10.h5: is not what rank 0 opened" <<< "$output")" = 1 ]
+    other posterior.h5 train.h5 3 posterior.h5 train.h5 4
+    [ "$status" = 64 ] && [ "$(grep -c "rank 1 on .*: the options are not those of rank 0" <<< "$output")" = 1 ]
+  done
+}
+
 @test "commands that do not share their work refuse several processes, before they write" {
   for name in $(each_mpi); do
     for command in convert info sample; do

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bayes/rank_inputs.h"
 #include "core/error.h"
 #include "core/ranks.h"
 #include "ivon/predict.h"
@@ -130,6 +131,8 @@ int ivon_average_run(const struct ivon_average *average,
                                   .context = context};
     uint64_t step = averaging.block * (uint64_t)ivon_ranks_count(average->ranks);
     int code = average_allocate(&averaging, error);
+    for (size_t f = 0; f < average->file_count && !code; f++)
+        code = rank_inputs_check_examples(average->ranks, average->files[f], error);
     for (; averaging.round < averaging.count && !code; averaging.round += step)
         code = average_round(&averaging, error);
     free(averaging.sum);

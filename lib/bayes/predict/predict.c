@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "bayes/rank_inputs.h"
 #include "bayes/predict/private.h"
 #include "bayes/sample_private.h"
 #include "core/blas.h"
@@ -453,6 +454,36 @@ static void predict_count_passes(struct ivon_predictor *predictor, size_t member
     predictor->single = linear || (members == 1 && predictor->passes == 1 && alone);
 }
 
+static int predict_check_ranks(const struct ivon_predictor *predictor,
+                               const struct ivon_member *members, struct ivon_error *error)
+{
+    const struct ivon_predict_options *options = &predictor->options;
+    struct ivon_ranks *ranks = options->resources.ranks;
+    const uint64_t numbers[] = {predictor->runner.tile,
+                                predictor->member_count,
+                                predictor->passes,
+                                predictor->outputs.tokens,
+                                predictor->outputs.k,
+                                options->task.likelihood,
+                                (uint64_t)options->task.ignored,
+                                options->sample.seed,
+                                options->method,
+                                options->logits,
+                                options->log_likelihoods,
+                                options->metrics,
+                                options->descriptions,
+                                options->sample_outputs,
+                                options->recalibrate != NULL};
+    int code = rank_inputs_check_numbers(ranks, numbers, sizeof numbers / sizeof numbers[0], error);
+    for (size_t i = 0; i < predictor->member_count && !code; i++)
+        code = rank_inputs_check_source(ranks, members[i].source, error);
+    if (!code)
+        code = rank_inputs_check_examples(ranks, predictor->data.examples, error);
+    if (!code && options->recalibrate)
+        code = rank_inputs_check_examples(ranks, options->recalibrate, error);
+    return code;
+}
+
 int ivon_predictor_new(struct ivon_predictor **out, const struct ivon_member *members,
                        size_t member_count, struct ivon_examples *examples, const char *targets,
                        const struct ivon_predict_options *given, struct ivon_error *error)
@@ -488,6 +519,8 @@ int ivon_predictor_new(struct ivon_predictor **out, const struct ivon_member *me
                              targets, options->task.inputs, options->task.input_count, error);
     if (!code)
         code = predict_choose_tile(predictor, error);
+    if (!code)
+        code = predict_check_ranks(predictor, members, error);
     predictor->likelihood = (struct likelihood){options->task.likelihood, predictor->outputs.k,
                                                 options->task.noise_std};
     if (!code)

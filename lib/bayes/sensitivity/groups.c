@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bayes/rank_inputs.h"
 #include "bayes/sensitivity/private.h"
 #include "core/error.h"
 #include "core/ranks.h"
@@ -14,6 +15,8 @@ int ivon_sensitivity_set_test_data(struct ivon_sensitivity *sensitivity,
     struct labelled data;
     weights_release(&sensitivity->test_direction);
     int code = sensitivity_open(sensitivity, &data, examples, targets, error);
+    if (!code)
+        code = rank_inputs_check_examples(sensitivity->options.resources.ranks, examples, error);
     if (!code)
         code = feed_check_shapes(&data.feed, &sensitivity->data.feed, error);
     if (!code)

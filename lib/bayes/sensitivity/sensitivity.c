@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "bayes/perturbation.h"
+#include "bayes/rank_inputs.h"
 #include "bayes/sample_private.h"
 #include "bayes/sensitivity/private.h"
 #include "core/blas.h"
@@ -249,13 +250,43 @@ static void release_results(struct sensitivity_results *results)
     }
 }
 
-static void sensitivity_choose_block(struct ivon_sensitivity *sensitivity)
+/* Ranks may have other memory, and have the size of rank 0. */
+static int sensitivity_choose_block(struct ivon_sensitivity *sensitivity, struct ivon_error *error)
 {
     size_t tile = sensitivity->runner.tile;
     uint64_t needed = (sensitivity->data.count + tile - 1) / tile;
     size_t tiles = sensitivity->memory / 4 / sensitivity_bytes_per_example(sensitivity) / tile;
     tiles = tiles < 1 ? 1 : tiles > needed ? (size_t)needed : tiles;
     sensitivity->block = tiles * tile;
+    return ivon_ranks_share(sensitivity->options.resources.ranks, &sensitivity->block,
+                            sizeof sensitivity->block, error);
+}
+
+static int sensitivity_check_ranks(const struct ivon_sensitivity *sensitivity,
+                                   struct ivon_error *error)
+{
+    const struct ivon_sensitivity_options *options = &sensitivity->options;
+    struct ivon_ranks *ranks = options->resources.ranks;
+    const uint64_t numbers[] = {sensitivity->runner.tile,
+                                sensitivity->outputs.tokens,
+                                sensitivity->outputs.k,
+                                options->task.likelihood,
+                                (uint64_t)options->task.ignored,
+                                options->covariance,
+                                options->leverage,
+                                options->scores,
+                                options->vectors,
+                                options->variances,
+                                options->covariances,
+                                options->samples,
+                                options->sample.seed,
+                                (uint64_t)options->n_train};
+    int code = rank_inputs_check_source(ranks, sensitivity->source, error);
+    if (!code)
+        code = rank_inputs_check_examples(ranks, sensitivity->data.examples, error);
+    return code ? code
+                : rank_inputs_check_numbers(ranks, numbers, sizeof numbers / sizeof numbers[0],
+                                            error);
 }
 
 /* The posterior. */
@@ -334,13 +365,15 @@ int ivon_sensitivity_new(struct ivon_sensitivity **out, struct ivon_network *net
         code = perturbation_check(&request, error);
     if (!code)
         code = sensitivity_choose_tile(sensitivity, &threads, error);
-    if (!code) {
-        sensitivity->likelihood = (struct likelihood){
-            options->task.likelihood, sensitivity->outputs.k, options->task.noise_std};
-        sensitivity_choose_block(sensitivity);
+    if (!code)
+        code = sensitivity_check_ranks(sensitivity, error);
+    if (!code)
+        code = sensitivity_choose_block(sensitivity, error);
+    sensitivity->likelihood = (struct likelihood){options->task.likelihood, sensitivity->outputs.k,
+                                                  options->task.noise_std};
+    if (!code)
         code = labelled_reserve(&sensitivity->data, sensitivity->block, options->task.ignored,
                                 error);
-    }
     if (!code)
         code = choose_rho(sensitivity, targets, error);
     if (!code)
