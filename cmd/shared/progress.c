@@ -120,9 +120,11 @@ int progress_interrupted(void)
 int progress_status(int code, struct ivon_error *error)
 {
     code = ranks_agree(code, error);
-    if (!code || !received)
-        return code ? report_error(error) : 0;
-    reported = 1;
+    if (!code)
+        return 0;
+    reported = 1; /* here; launchers end what is left of a command by a signal */
+    if (!received)
+        return report_error(error);
     if (code == IVON_ERROR_CANCELLED)
         report_error(error);
     else
