@@ -10,6 +10,7 @@
 #include "cmd/shared/memory.h"
 #include "cmd/shared/progress.h"
 #include "cmd/shared/provenance.h"
+#include "cmd/shared/ranks.h"
 #include "cmd/shared/report.h"
 
 enum { DEFAULT_MEMORY = 256 << 20 };
@@ -172,7 +173,7 @@ static int merge_create_outputs(struct merge_command *command, const char *creat
 {
     struct ivon_create_options options = {.size = sizeof options,
                                           .replace = command->files.force,
-                                          .resources.progress = command->options.resources.progress,
+                                          .resources = command->options.resources,
                                           .like = command->base ? command->base
                                                                 : command->sources[0].source};
     size_t count;
@@ -184,10 +185,11 @@ static int merge_create_outputs(struct merge_command *command, const char *creat
         header.creator = creator;
         char *text = provenance ? result_provenance(command, s, provenance) : NULL;
         header.provenance = text;
-        if (command->folder.wanted)
+        if (command->folder.wanted && ranks_first()) {
             code = merge_folder_create(command, s, error);
-        if (command->folder.wanted && !code)
-            code = merge_folder_weights(command, s, &path, &options, error);
+            if (!code)
+                code = merge_folder_weights(command, s, &path, &options, error);
+        }
         if (!code)
             code = ivon_checkpoint_create(&command->sinks[s], path, &header, tensors, count,
                                           &options, error);
@@ -203,8 +205,9 @@ static int write_outputs(struct merge_command *command, const char *provenance,
     if (!code && command->extractions)
         return merge_write_adapters(command, provenance, error);
     for (size_t s = 0; s < command->scale_count && !code; s++)
-        code = command->folder.wanted ? merge_folder_commit(command, s, command->sinks[s], error)
-                                      : ivon_sink_commit(command->sinks[s], error);
+        code = command->folder.wanted && ranks_first()
+                   ? merge_folder_commit(command, s, command->sinks[s], error)
+                   : ivon_sink_commit(command->sinks[s], error);
     return code;
 }
 
@@ -226,7 +229,7 @@ static int merge_write(struct merge_command *command, const char *creator, json_
     char *text = NULL;
     bool card = command->folder.wanted && !command->folder.no_card;
     int code = 0;
-    if (!command->files.no_provenance || card)
+    if ((!command->files.no_provenance || card) && ranks_first())
         code = merge_add_inputs(command, provenance, error);
     if (!code && !command->files.no_provenance)
         text = provenance_text(json_deep_copy(provenance));
@@ -243,17 +246,29 @@ static int merge_write(struct merge_command *command, const char *creator, json_
     return code;
 }
 
+/* Several ranks write the outputs, but adapters, and formats that one process writes. */
+static struct ivon_ranks *merge_ranks(const struct merge_command *command)
+{
+    bool shared = !command->lora_rank &&
+                  (command->folder.wanted ||
+                   (command->outputs[0] && ivon_checkpoint_shared(command->outputs[0], NULL)));
+    return shared ? ranks_joined() : NULL;
+}
+
 /* Merges into files, or says what would be merged. */
 static int merge_into_files(struct merge_command *command, const char *creator, json_t *provenance,
                             struct ivon_error *error)
 {
+    command->options.resources.ranks = merge_ranks(command);
+    bool waits = !command->options.resources.ranks && !ranks_first(); /* for rank 0, who writes */
     int code = ivon_merge_plan(&command->merge, command->base, command->sources,
                                command->model_count, &command->options, error);
     if (!code && command->unit_sum)
         code = merge_check_weights(command, error);
     if (!code && command->folder.wanted)
         code = merge_folder_plan(command, provenance, error);
-    return code || command->dry_run ? code : merge_write(command, creator, provenance, error);
+    return code || command->dry_run || waits ? code
+                                             : merge_write(command, creator, provenance, error);
 }
 
 static int merge(struct merge_command *command, json_t *provenance, struct ivon_error *error)
@@ -365,15 +380,16 @@ int merge_run(int argc, char **argv)
     merge_confine(&command, argc, argv);
     int code = merge(&command, provenance, &error);
     int status = progress_status(code, &error);
-    if (!code && command.dry_run)
+    bool tells = !status && ranks_first(); /* the others do not know all of the run */
+    if (tells && command.dry_run)
         merge_print_plan(&command);
-    if (!code && command.json)
+    if (tells && command.json)
         merge_print_json(&command);
-    if (!code && !command.common.quiet)
+    if (tells && !command.common.quiet)
         merge_print_warnings(&command);
-    if (!code && command.extractions && !command.json && !command.common.quiet)
+    if (tells && command.extractions && !command.json && !command.common.quiet)
         merge_describe_adapters(&command);
-    if (!code &&
+    if (tells &&
         (command.common.verbose || (command.dry_run && !command.json && !command.common.quiet)))
         merge_describe(&command);
     json_decref(provenance);

@@ -21,6 +21,7 @@
 #include "formats/onnx/onnx.h"
 #include "formats/posterior/combined.h"
 #include "formats/posterior/posterior.h"
+#include "formats/posterior/shared_sink.h"
 #include "formats/safetensors/safetensors.h"
 #include "formats/torch/torch.h"
 
@@ -51,6 +52,7 @@ struct format {
     int (*create)(struct ivon_sink **sink, const char *path, const struct ivon_header *header,
                   const struct ivon_tensor *tensors, size_t tensor_count,
                   const struct ivon_create_options *options, struct ivon_error *error);
+    shared_sink_place *place; /* null: several ranks cannot write it together */
     /* Returns whether it can hold a tensor of `like`, which may be null. Null: any but opaque
        ones. */
     bool (*carries)(const struct ivon_source *like, const struct ivon_tensor *tensor);
@@ -98,7 +100,8 @@ static const struct format formats[] = {
      .names_parts = true,
      .written = IVON_FORMAT_POSTERIOR,
      .suffixes = {".h5", ".hdf5"},
-     .create = posterior_create},
+     .create = posterior_create,
+     .place = posterior_place},
     {.name = "safetensors",
      .recognise = safetensors_recognise,
      .open = safetensors_open,
@@ -107,6 +110,7 @@ static const struct format formats[] = {
      .suffixes = {".safetensors"},
      .index_suffix = SAFETENSORS_INDEX,
      .create = safetensors_create,
+     .place = safetensors_place,
      .carries = safetensors_carries},
     {.name = "PyTorch's",
      .recognise = torch_recognise,
@@ -123,7 +127,8 @@ static const struct format formats[] = {
      .open = npz_open,
      .written = IVON_FORMAT_NPZ,
      .suffixes = {".npz"},
-     .create = npz_create},
+     .create = npz_create,
+     .place = npz_place},
     {.name = "ONNX",
      .recognise = onnx_recognise,
      .open = onnx_open,
@@ -397,6 +402,15 @@ bool ivon_checkpoint_carries(const char *path, const struct ivon_create_options 
                                      : tensor->part != IVON_OPAQUE;
 }
 
+bool ivon_checkpoint_shared(const char *path, const struct ivon_create_options *given)
+{
+    struct ivon_create_options options = ivon_create_defaults();
+    const struct format *format = options_read(&create_options, &options, given, NULL)
+                                      ? NULL
+                                      : format_to_create(path, &options);
+    return format && format->place;
+}
+
 /* Refuses a name whose suffix says no format that is written. */
 static int checkpoint_refuse_suffix(const char *path, struct ivon_error *error)
 {
@@ -426,16 +440,13 @@ static int checkpoint_refuse_shard_size(const char *path, struct ivon_error *err
                           path, format->name, format->index_suffix);
 }
 
-int ivon_checkpoint_create(struct ivon_sink **sink, const char *path,
-                           const struct ivon_header *header, const struct ivon_tensor *tensors,
-                           size_t tensor_count, const struct ivon_create_options *given,
-                           struct ivon_error *error)
+/* Creates what one process writes, and says by which function others find its tensors. */
+static int checkpoint_create_alone(struct ivon_sink **sink, shared_sink_place **place,
+                                   const char *path, const struct ivon_header *header,
+                                   const struct ivon_tensor *tensors, size_t tensor_count,
+                                   const struct ivon_create_options *options,
+                                   struct ivon_error *error)
 {
-    struct ivon_create_options own = ivon_create_defaults();
-    const struct ivon_create_options *options = &own;
-    int code = options_read(&create_options, &own, given, error);
-    if (code)
-        return code;
     const struct format *format = format_to_create(path, options);
     if (!format && options->format != IVON_FORMAT_BY_NAME)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: no format has the number %d", path,
@@ -444,7 +455,32 @@ int ivon_checkpoint_create(struct ivon_sink **sink, const char *path,
         return checkpoint_refuse_suffix(path, error);
     if (options->shard_size && !format_is_index(format, path))
         return checkpoint_refuse_shard_size(path, error);
+    *place = format->place;
+    if (options->resources.ranks && !*place)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%s: a checkpoint in %s format is written by one process", path,
+                              format->name);
     return format->create(sink, path, header, tensors, tensor_count, options, error);
+}
+
+int ivon_checkpoint_create(struct ivon_sink **sink, const char *path,
+                           const struct ivon_header *header, const struct ivon_tensor *tensors,
+                           size_t tensor_count, const struct ivon_create_options *given,
+                           struct ivon_error *error)
+{
+    struct ivon_create_options options = ivon_create_defaults();
+    struct ivon_sink *whole = NULL;
+    shared_sink_place *place = NULL;
+    int code = options_read(&create_options, &options, given, error);
+    struct ivon_ranks *ranks = code ? NULL : options.resources.ranks;
+    if (!code && !ivon_ranks_rank(ranks))
+        code = checkpoint_create_alone(&whole, &place, path, header, tensors, tensor_count,
+                                       &options, error);
+    if (ranks)
+        return shared_sink_new(sink, ranks, whole, place, path, tensors, tensor_count, code, error);
+    if (!code)
+        *sink = whole;
+    return code;
 }
 
 static bool hash_file(EVP_MD_CTX *context, const struct mapped_file *file)

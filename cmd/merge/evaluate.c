@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cmd/shared/memory.h"
+#include "cmd/shared/ranks.h"
 #include "cmd/shared/report.h"
 
 enum {
@@ -336,7 +337,10 @@ int merge_evaluate(struct merge_command *command, const char *creator, struct iv
     int code = evaluate_all(evaluation, error);
     if (!code)
         code = merge_table_judge(command->evaluated, search, error);
-    if (!code && search->table)
+    if (!code) /* processors differ in the last bits, and all merge one result */
+        code = ivon_ranks_share(ranks_joined(), &command->evaluated->pick,
+                                sizeof command->evaluated->pick, error);
+    if (!code && search->table && ranks_first())
         code = merge_table_write(command, creator, error);
     progress_end(&command->progress);
     if (!code && !command->json && !(search->table && strcmp(search->table, "-") == 0))

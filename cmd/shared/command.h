@@ -15,7 +15,7 @@
     ROW("influence", "tell which training examples made the model say what it says",               \
         influence_argp, influence_run, false)                                                      \
     ROW("info", "tell what a posterior holds, and check it", info_argp, info_run, false)           \
-    ROW("merge", "merge the posteriors of finetuned models", merge_argp, merge_run, false)         \
+    ROW("merge", "merge the posteriors of finetuned models", merge_argp, merge_run, true)          \
     ROW("plot", "draw what the other commands print", plot_argp, plot_run, false)                  \
     ROW("predict", "average predictions over weights sampled from posteriors", predict_argp,       \
         predict_run, true)                                                                         \

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "core/error.h"
+#include "core/stream.h"
 #include "formats/directory/directory.h"
 #include "formats/io/atomic.h"
 #include "formats/io/mapped.h"
@@ -250,7 +251,7 @@ static int directory_rename(struct ivon_directory *directory, struct ivon_error 
 int ivon_directory_commit(struct ivon_directory *directory, struct ivon_sink *weights,
                           struct ivon_error *error)
 {
-    int code = 0;
+    int code = sink_prepare(weights, error);
     for (size_t i = 0; i < directory->count && !code; i++)
         code = atomic_sync(&directory->files[i], error);
     if (!code && !directory->hidden)

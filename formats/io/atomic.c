@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -251,6 +252,65 @@ int atomic_read(struct atomic_file *file, uint64_t offset, void *data, size_t si
     return 0;
 }
 
+int atomic_share(struct atomic_file *file, struct atomic_identity *identity,
+                 struct ivon_error *error)
+{
+    struct stat status;
+    if (flock(file->descriptor, LOCK_SH | LOCK_NB) && errno == EWOULDBLOCK) {
+        atomic_forget(&file->noted); /* it is that other's now, to remove it, too */
+        close(file->descriptor);
+        file->descriptor = -1;
+        return ivon_error_set(error, IVON_ERROR_CREATE, "%s: another process is writing it",
+                              file->path);
+    }
+    if (fstat(file->descriptor, &status) ||
+        getrandom(identity->token, sizeof identity->token, 0) != sizeof identity->token)
+        return atomic_fail(file, IVON_ERROR_CREATE, "share it", error);
+    identity->inode = status.st_ino;
+    identity->size = (uint64_t)status.st_size;
+    int code = atomic_write(file, identity->size, identity->token, sizeof identity->token, error);
+    if (!code && fsync(file->descriptor)) /* on other machines, too */
+        code = atomic_fail(file, IVON_ERROR_IO, "write it", error);
+    return code;
+}
+
+int atomic_settle(struct atomic_file *file, const struct atomic_identity *identity,
+                  struct ivon_error *error)
+{
+    return ftruncate(file->descriptor, (off_t)identity->size)
+               ? atomic_fail(file, IVON_ERROR_IO, "write it", error)
+               : 0;
+}
+
+/* Returns why an open file is not the one of an identity, or null. */
+static const char *atomic_examine(int descriptor, const struct atomic_identity *identity)
+{
+    struct stat status;
+    unsigned char token[sizeof identity->token];
+    if (flock(descriptor, LOCK_SH | LOCK_NB) && errno == EWOULDBLOCK)
+        return "another process is writing it";
+    if (fstat(descriptor, &status))
+        return strerror(errno);
+    if (!S_ISREG(status.st_mode) || status.st_ino != identity->inode ||
+        pread(descriptor, token, sizeof token, (off_t)identity->size) != sizeof token ||
+        memcmp(token, identity->token, sizeof token) != 0)
+        return "another file has its name";
+    return NULL;
+}
+
+const char *atomic_join(struct atomic_file *file, const char *path, const char *temporary,
+                        const struct atomic_identity *identity)
+{
+    *file = (struct atomic_file){.path = strdup(path)};
+    file->descriptor = open(temporary, O_RDWR | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    const char *fault = file->descriptor < 0 || !file->path
+                            ? strerror(errno)
+                            : atomic_examine(file->descriptor, identity);
+    if (fault)
+        atomic_close(file);
+    return fault;
+}
+
 void atomic_sync_around(const char *target)
 {
     char *copy = strdup(target);
@@ -295,8 +355,9 @@ void atomic_close(struct atomic_file *file)
     if (file->descriptor >= 0 && file->temporary) {
         unlink(file->temporary);
         atomic_forget(&file->noted);
-        close(file->descriptor);
     }
+    if (file->descriptor >= 0)
+        close(file->descriptor);
     free(file->path);
     free(file->temporary);
     *file = (struct atomic_file){.descriptor = -1};

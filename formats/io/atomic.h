@@ -21,7 +21,7 @@
 
 struct atomic_file {
     char *path;              /* the target, as the user wrote it */
-    char *temporary;         /* beside the target */
+    char *temporary;         /* beside the target; null for one that was joined */
     int descriptor;          /* of the temporary file; -1 when there is none */
     mode_t mode;             /* the old file's permissions, or 0 */
     bool replaces;           /* a file or a link of the target's name */
@@ -42,6 +42,29 @@ int atomic_write(struct atomic_file *file, uint64_t offset, const void *data, si
 /* Reads all of `size` bytes that were written at `offset`. */
 int atomic_read(struct atomic_file *file, uint64_t offset, void *data, size_t size,
                 struct ivon_error *error);
+
+/*
+ * Several processes may write one file. The one that opened it shares it, and tells its identity to
+ * the others, which join it; each makes durable what it wrote by atomic_sync. When all have joined,
+ * the first settles it; it alone commits the file, or removes it.
+ *
+ * They all hold the lock, which is a shared one then: another run is refused until the last of them
+ * has ended, whichever ended first. By it NFS also knows that others write the file, and sends no
+ * bytes of a page but those that were written.
+ */
+struct atomic_identity {
+    uint64_t inode, size;
+    unsigned char token[16]; /* behind the end, as long as the file is not settled */
+};
+int atomic_share(struct atomic_file *file, struct atomic_identity *identity,
+                 struct ivon_error *error);
+int atomic_settle(struct atomic_file *file, const struct atomic_identity *identity,
+                  struct ivon_error *error);
+
+/* Returns why the file of that name and identity cannot be joined, or null. `path` is the target,
+   for later messages. */
+const char *atomic_join(struct atomic_file *file, const char *path, const char *temporary,
+                        const struct atomic_identity *identity);
 
 /* Makes the file durable under its hidden name: what is left for atomic_commit rarely fails. */
 int atomic_sync(struct atomic_file *file, struct ivon_error *error);

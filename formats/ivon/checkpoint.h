@@ -92,7 +92,8 @@ struct ivon_create_options {
     /* safetensors: metadata and, with an index as output, the shards are as this source has them,
        if it is safetensors too; null: none. Borrowed until the call returns. */
     struct ivon_source *like;
-    struct ivon_resources resources; /* progress: asked whether to stop while it is laid out */
+    struct ivon_resources resources; /* progress: asked whether to stop while it is laid out;
+                                        ranks: see ivon_checkpoint_create */
     /* safetensors: the library that the file is for, as `format` of every file's metadata, "pt",
        where `like` names none; null: none. */
     const char *framework;
@@ -115,12 +116,20 @@ static inline struct ivon_create_options ivon_create_defaults(void)
  *
  * The files of an index get their names one after the other, the index last; where they replace
  * others the old index is removed first. A process that is stopped in between leaves no index.
+ *
+ * With ranks all of them create the checkpoint together, and then commit it: each element is
+ * written by one of them. Rank 0 lays it out, by its path, header and options; the tensors have to
+ * be the same on all. All ranks have to see the output's directory: IVON_ERROR_CREATE names one
+ * that does not. IVON_ERROR_ARGUMENT for a format that is not shared (ivon_checkpoint_shared).
  */
 IVON_API int ivon_checkpoint_create(struct ivon_sink **sink, const char *path,
                                     const struct ivon_header *header,
                                     const struct ivon_tensor *tensors, size_t tensor_count,
                                     const struct ivon_create_options *options,
                                     struct ivon_error *error);
+
+/* Returns whether several ranks can create such a file together: not in every format. */
+IVON_API bool ivon_checkpoint_shared(const char *path, const struct ivon_create_options *options);
 
 /* Returns whether a path is named as an index of shards is, files that lie beside it. */
 IVON_API bool ivon_checkpoint_has_shards(const char *path);

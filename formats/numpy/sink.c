@@ -43,6 +43,16 @@ static void numpy_sink_close(void *self)
     free(sink);
 }
 
+static const struct ivon_sink_class numpy_sink_class = {
+    .write = numpy_sink_write, .commit = numpy_sink_commit, .close = numpy_sink_close};
+
+struct atomic_file *npz_place(const struct ivon_sink *whole, size_t tensor, uint64_t *offset)
+{
+    struct sink *sink = sink_self(whole, &numpy_sink_class);
+    *offset = sink->tensors[tensor].offset;
+    return &sink->file;
+}
+
 /* Plans the member NAME.npy, writes its header, and says where its elements go. */
 static int add_array(struct sink *sink, const char *name, enum ivon_dtype dtype, int rank,
                      const int64_t *shape, uint64_t *offset, struct ivon_error *error)
@@ -128,8 +138,6 @@ int npz_create(struct ivon_sink **out, const char *path, const struct ivon_heade
                const struct ivon_tensor *tensors, size_t tensor_count,
                const struct ivon_create_options *options, struct ivon_error *error)
 {
-    static const struct ivon_sink_class class = {
-        .write = numpy_sink_write, .commit = numpy_sink_commit, .close = numpy_sink_close};
     struct sink *sink = calloc(1, sizeof *sink + tensor_count * sizeof sink->tensors[0]);
     if (!sink)
         return ivon_error_memory(error);
@@ -141,7 +149,7 @@ int npz_create(struct ivon_sink **out, const char *path, const struct ivon_heade
     }
     code = add_all(sink, header, tensors, &options->resources.progress, error);
     if (!code)
-        code = ivon_sink_new(out, &class, sink, error);
+        code = ivon_sink_new(out, &numpy_sink_class, sink, error);
     if (code)
         numpy_sink_close(sink);
     return code;

@@ -14,4 +14,7 @@ int posterior_create(struct ivon_sink **sink, const char *path, const struct ivo
                      const struct ivon_tensor *tensors, size_t tensor_count,
                      const struct ivon_create_options *options, struct ivon_error *error);
 
+/* The file of such a sink that a tensor lies in, and where (formats/posterior/shared_sink.h). */
+struct atomic_file *posterior_place(const struct ivon_sink *sink, size_t tensor, uint64_t *offset);
+
 #endif

@@ -39,6 +39,16 @@ static void posterior_sink_close(void *self)
     free(sink);
 }
 
+static const struct ivon_sink_class posterior_sink_class = {
+    .write = posterior_sink_write, .commit = posterior_sink_commit, .close = posterior_sink_close};
+
+struct atomic_file *posterior_place(const struct ivon_sink *whole, size_t tensor, uint64_t *offset)
+{
+    struct sink *sink = sink_self(whole, &posterior_sink_class);
+    *offset = sink->tensors[tensor].offset;
+    return &sink->file;
+}
+
 static bool put_header(hid_t file, const struct ivon_header *header, int version)
 {
     return hdf5_put_text(file, "format", "ivon-posterior") &&
@@ -127,9 +137,6 @@ int posterior_create(struct ivon_sink **out, const char *path, const struct ivon
                      const struct ivon_tensor *tensors, size_t tensor_count,
                      const struct ivon_create_options *options, struct ivon_error *error)
 {
-    static const struct ivon_sink_class class = {.write = posterior_sink_write,
-                                                 .commit = posterior_sink_commit,
-                                                 .close = posterior_sink_close};
     struct sink *sink = calloc(1, sizeof *sink + tensor_count * sizeof sink->tensors[0]);
     if (!sink)
         return ivon_error_memory(error);
@@ -145,7 +152,7 @@ int posterior_create(struct ivon_sink **out, const char *path, const struct ivon
                                       .progress = &options->resources.progress};
     code = hdf5_lay_out(&sink->file, posterior_sink_describe, &description, error);
     if (!code)
-        code = ivon_sink_new(out, &class, sink, error);
+        code = ivon_sink_new(out, &posterior_sink_class, sink, error);
     if (code)
         posterior_sink_close(sink);
     return code;

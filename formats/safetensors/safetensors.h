@@ -89,4 +89,8 @@ int safetensors_create(struct ivon_sink **sink, const char *path, const struct i
                        const struct ivon_tensor *tensors, size_t tensor_count,
                        const struct ivon_create_options *options, struct ivon_error *error);
 
+/* The file of such a sink that a tensor lies in, and where (formats/posterior/shared_sink.h). */
+struct atomic_file *safetensors_place(const struct ivon_sink *sink, size_t tensor,
+                                      uint64_t *offset);
+
 #endif

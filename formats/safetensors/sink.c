@@ -87,6 +87,18 @@ static void safetensors_sink_close(void *self)
     free(sink);
 }
 
+static const struct ivon_sink_class safetensors_sink_class = {.write = safetensors_sink_write,
+                                                              .commit = safetensors_sink_commit,
+                                                              .close = safetensors_sink_close};
+
+struct atomic_file *safetensors_place(const struct ivon_sink *whole, size_t tensor,
+                                      uint64_t *offset)
+{
+    struct sink *sink = sink_self(whole, &safetensors_sink_class);
+    *offset = sink->tensors[tensor].place.offset;
+    return &sink->files[sink->tensors[tensor].file];
+}
+
 /* A tensor's entry in a header; null when memory is exhausted. */
 static json_t *safetensors_sink_describe(const struct ivon_tensor *tensor, uint64_t begin)
 {
@@ -229,9 +241,6 @@ int safetensors_create(struct ivon_sink **out, const char *path, const struct iv
                        const struct ivon_tensor *tensors, size_t tensor_count,
                        const struct ivon_create_options *options, struct ivon_error *error)
 {
-    static const struct ivon_sink_class class = {.write = safetensors_sink_write,
-                                                 .commit = safetensors_sink_commit,
-                                                 .close = safetensors_sink_close};
     struct safetensors_layout layout;
     struct sink *sink = calloc(1, sizeof *sink + tensor_count * sizeof sink->tensors[0]);
     if (!sink)
@@ -244,7 +253,7 @@ int safetensors_create(struct ivon_sink **out, const char *path, const struct iv
         safetensors_layout_release(&layout);
     }
     if (!code)
-        code = ivon_sink_new(out, &class, sink, error);
+        code = ivon_sink_new(out, &safetensors_sink_class, sink, error);
     if (code)
         safetensors_sink_close(sink);
     return code;

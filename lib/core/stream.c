@@ -438,6 +438,16 @@ int ivon_sink_write(struct ivon_sink *sink, size_t tensor, size_t first, size_t 
     return count ? sink->class->write(sink->self, tensor, first, count, buffer, error) : 0;
 }
 
+void *sink_self(const struct ivon_sink *sink, const struct ivon_sink_class *class)
+{
+    return sink->class == class ? sink->self : NULL;
+}
+
+int sink_prepare(struct ivon_sink *sink, struct ivon_error *error)
+{
+    return sink->class->prepare ? sink->class->prepare(sink->self, error) : 0;
+}
+
 int ivon_sink_commit(struct ivon_sink *sink, struct ivon_error *error)
 {
     return sink->class->commit(sink->self, error);

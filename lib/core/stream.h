@@ -18,6 +18,7 @@ struct ivon_sink_class {
                  struct ivon_error *error);
     int (*commit)(void *self, struct ivon_error *error);
     void (*close)(void *self);
+    int (*prepare)(void *self, struct ivon_error *error); /* or null */
 };
 
 /* `advice` is one of madvise's: MADV_WILLNEED or MADV_DONTNEED. */
@@ -66,6 +67,13 @@ void *source_self(const struct ivon_source *source, const struct ivon_source_cla
 
 int ivon_sink_new(struct ivon_sink **sink, const struct ivon_sink_class *class, void *self,
                   struct ivon_error *error);
+
+/* The `self` of a sink of this class; null for one of another. */
+void *sink_self(const struct ivon_sink *sink, const struct ivon_sink_class *class);
+
+/* Waits until the sink is complete, where others write it, too: for who removes something before it
+   is committed. */
+int sink_prepare(struct ivon_sink *sink, struct ivon_error *error);
 
 /* Returns whether a part is one list of bytes, which has the part's name for its own. */
 bool part_is_bytes(enum ivon_part part);

@@ -169,7 +169,8 @@ struct ivon_merge_options {
     double shrink; /* of RegMean: multiplies A_t off its diagonal; from 0 to 1 */
     enum ivon_merge_structure out_structure;
     bool movement;                   /* compute ivon_merge_movement: about doubles the arithmetic */
-    struct ivon_resources resources; /* memory: what the merge itself may allocate; 0: 256 MiB */
+    struct ivon_resources resources; /* memory: what the merge itself may allocate; 0: 256 MiB;
+                                        ranks: see ivon_merge_run */
     double density;  /* share of the elements of m_t - m_0 that are kept; NaN: 0.2 */
     double outliers; /* of breadcrumbs, the share of the largest that is dropped; NaN: 0.01 */
     uint64_t seed;   /* of what is dropped by chance */
@@ -260,6 +261,9 @@ IVON_API uint64_t ivon_merge_input_bytes(const struct ivon_merge *merge);
  * methods that rank magnitudes or measure angles it reads each tensor a few times more before that,
  * at most ten for each model. The sinks are not committed. On failure none of them may be. May be
  * run once.
+ *
+ * With ranks each of them merges a part, and writes it into its own sink: one that all ranks made
+ * together (ivon_checkpoint_create). What the functions below tell of the run, it tells to rank 0.
  */
 IVON_API int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *sinks,
                             struct ivon_error *error);

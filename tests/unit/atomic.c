@@ -418,6 +418,56 @@ static void abandons_all_that_is_not_complete(void **state)
     assert_int_equal(count_entries(), 2);
 }
 
+/* flock holds for an opening of a file: those of one process are as those of several. */
+static void is_written_by_several(void **state)
+{
+    (void)state;
+    struct atomic_file first, second, third, other;
+    struct atomic_identity identity = {0}, wrong;
+    struct ivon_error error;
+    assert_int_equal(atomic_open(&first, "out", false, &error), 0);
+    write_all(&first, "....");
+    assert_string_equal(atomic_join(&second, "out", ".out.ivon-tmp", &identity),
+                        "another process is writing it");
+    assert_int_equal(atomic_share(&first, &identity, &error), 0);
+    assert_null(atomic_join(&second, "out", ".out.ivon-tmp", &identity));
+    wrong = identity;
+    wrong.token[15] ^= 1;
+    assert_string_equal(atomic_join(&third, "out", ".out.ivon-tmp", &wrong),
+                        "another file has its name");
+    wrong = identity;
+    wrong.inode++;
+    assert_string_equal(atomic_join(&third, "out", ".out.ivon-tmp", &wrong),
+                        "another file has its name");
+    assert_string_equal(atomic_join(&third, "out", ".none.ivon-tmp", &identity),
+                        "No such file or directory");
+    assert_int_equal(atomic_settle(&first, &identity, &error), 0);
+    assert_holds(".out.ivon-tmp", "....");
+    assert_non_null(atomic_join(&third, "out", ".out.ivon-tmp", &identity)); /* too late */
+    assert_int_equal(atomic_write(&second, 2, "cd", 2, &error), 0);
+    assert_int_equal(atomic_write(&first, 0, "ab", 2, &error), 0);
+    assert_int_equal(atomic_sync(&second, &error), 0);
+    assert_int_equal(atomic_commit(&first, &error), 0);
+    atomic_close(&second);
+    atomic_close(&first);
+    assert_holds("out", "abcd");
+    assert_int_equal(count_entries(), 1);
+
+    /* As long as one of them is there, whichever, another run is refused. */
+    assert_int_equal(atomic_open(&first, "new", false, &error), 0);
+    assert_int_equal(atomic_share(&first, &identity, &error), 0);
+    assert_null(atomic_join(&second, "new", ".new.ivon-tmp", &identity));
+    close(first.descriptor); /* as when it is killed */
+    first.descriptor = -1;
+    assert_int_equal(atomic_open(&other, "new", false, &error), IVON_ERROR_CREATE);
+    assert_string_equal(error.message, "new: another process is writing it");
+    atomic_close(&second); /* removes nothing */
+    assert_int_equal(access(".new.ivon-tmp", F_OK), 0);
+    assert_int_equal(atomic_open(&other, "new", false, &error), 0);
+    atomic_close(&other);
+    atomic_close(&first);
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, NULL, clean)
@@ -435,6 +485,7 @@ int main(void)
         TEST(stays_off_what_is_in_the_way),
         TEST(takes_over_what_a_killed_writer_left),
         TEST(refuses_a_second_writer),
+        TEST(is_written_by_several),
         TEST(says_that_the_disk_is_full),
     };
     return cmocka_run_group_tests(tests, enter, leave);

@@ -264,6 +264,22 @@ static void knows_an_index_by_its_name(void **state)
     assert_false(ivon_checkpoint_has_shards("index.json"));
 }
 
+static void knows_what_ranks_can_write_together(void **state)
+{
+    (void)state;
+    static const char *const shared[] = {"a", "a.h5", "a.safetensors", "a.safetensors.index.json",
+                                         "a.npz"};
+    struct ivon_create_options options = ivon_create_defaults();
+    for (size_t i = 0; i < sizeof shared / sizeof shared[0]; i++)
+        assert_true(ivon_checkpoint_shared(shared[i], NULL));
+    assert_false(ivon_checkpoint_shared("a.onnx", NULL));
+    assert_false(ivon_checkpoint_shared("a.unknown", NULL));
+    options.format = IVON_FORMAT_ONNX;
+    assert_false(ivon_checkpoint_shared("a.h5", &options));
+    options.size = 0;
+    assert_false(ivon_checkpoint_shared("a.h5", &options));
+}
+
 int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, NULL, clean)
@@ -282,6 +298,7 @@ int main(void)
         TEST(refuses_integers_as_means),
         TEST(refuses_a_format_that_is_none),
         TEST(knows_an_index_by_its_name),
+        TEST(knows_what_ranks_can_write_together),
     };
     return cmocka_run_group_tests(tests, enter_directory, leave_empty_directory);
 }

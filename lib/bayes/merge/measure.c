@@ -10,6 +10,11 @@ bool merge_measures(const struct merge_method *method)
            method->mask == MERGE_MASK_EXTREMES;
 }
 
+bool merge_measures_entry(const struct ivon_merge *merge, const struct merge_entry *entry)
+{
+    return merge_measures(merge->method) && entry->models && entry->alone < 0;
+}
+
 int merge_allocate_measured(const struct ivon_merge *merge, struct merge_measured *measured,
                             struct ivon_error *error)
 {

@@ -1,9 +1,11 @@
 /* The distance that each model, and all together, moved the merged parameters. */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "bayes/merge/run.h"
 #include "core/error.h"
+#include "core/ranks.h"
 
 /* The sums of squares of a job for a result: one for each model, then the total. */
 static double *job_squares(const struct merge_run *run, size_t job, size_t result)
@@ -74,6 +76,18 @@ void merge_add_movement(struct merge_run *run, struct merge_scratch *scratch, si
             double displacement = scratch->mean[i] - scratch->base_mean[i];
             squares[merge->model_count] += displacement * displacement;
         }
+}
+
+int merge_share_movement(const struct merge_run *run, struct ivon_error *error)
+{
+    size_t width = run->merge->result_count * (run->merge->model_count + 1);
+    struct ranks_bytes all;
+    int code = ranks_gather(run->merge->options.resources.ranks, run->movement + run->begin * width,
+                            (run->end - run->begin) * width * sizeof *run->movement, &all, error);
+    if (!code && all.data) /* ranges of rising ranks follow one another */
+        memcpy(run->movement, all.data, all.size);
+    ranks_bytes_release(&all);
+    return code;
 }
 
 void merge_gather_movement(const struct merge_run *run)

@@ -7,6 +7,7 @@
 #include "bayes/transfer.h"
 #include "core/error.h"
 #include "core/parallel.h"
+#include "core/ranks.h"
 
 enum {
     BLOCK = 1 << 16,     /* elements read and written at once */
@@ -41,16 +42,10 @@ static int write_block(struct merge_run *run, struct merge_scratch *scratch,
     return code;
 }
 
-/* Returns whether numbers of the entry's whole tensor are needed. */
-static bool merge_run_measures(const struct ivon_merge *merge, const struct merge_entry *entry)
-{
-    return merge_measures(merge->method) && entry->models && entry->alone < 0;
-}
-
-/* Returns whether they are found by all threads, before the entry's jobs. */
+/* Returns whether numbers of its whole tensor are found by all threads, before the entry's jobs. */
 static bool merge_run_together(const struct ivon_merge *merge, const struct merge_entry *entry)
 {
-    return merge_run_measures(merge, entry) && entry->count > MERGE_JOB;
+    return merge_measures_entry(merge, entry) && entry->count > MERGE_JOB;
 }
 
 static int merge_range(struct merge_run *run, struct merge_scratch *scratch, size_t job_index,
@@ -59,7 +54,7 @@ static int merge_range(struct merge_run *run, struct merge_scratch *scratch, siz
     const struct merge_job *job = &run->merge->jobs[job_index];
     const struct merge_entry *entry = &run->merge->entries[job->entry];
     int code = 0;
-    if (merge_run_measures(run->merge, entry)) {
+    if (merge_measures_entry(run->merge, entry)) {
         bool together = merge_run_together(run->merge, entry);
         scratch->measured = together ? &run->measured : &scratch->own;
         if (!together)
@@ -89,8 +84,8 @@ static int merge_run_job(void *context, size_t index, int thread, struct ivon_er
     size_t distance = (size_t)run->threads * LOOK_AHEAD;
     if (merge_earlier_failed(run, job->entry))
         return 0;
-    for (size_t ahead = i ? i + distance : 0; ahead <= i + distance; ahead++)
-        if (ahead < merge->job_count)
+    for (size_t ahead = i > run->begin ? i + distance : i; ahead <= i + distance; ahead++)
+        if (ahead < run->end)
             merge_job_input(merge, ahead, ivon_source_will_need);
     int code = merge->entries[job->entry].models ? merge_range(run, scratch, i, error)
                                                  : merge_copy_range(run, scratch, job, error);
@@ -201,14 +196,16 @@ static int merge_run_choose_block(struct merge_run *run, struct ivon_error *erro
 }
 
 /* Sums the results of threads and jobs, in an order that does not depend on the threads. */
-static void merge_run_gather(struct merge_run *run)
+static int merge_run_gather(struct merge_run *run, struct ivon_error *error)
 {
     struct ivon_merge *merge = run->merge;
+    int code = run->movement ? merge_share_movement(run, error) : 0;
     for (int t = 0; t < run->threads; t++)
         for (size_t s = 0; s < merge->result_count; s++)
             merge->nonpositive[s] += run->scratch[t].nonpositive[s];
     if (run->movement)
         merge_gather_movement(run);
+    return code ? code : merge_share_results(run, error);
 }
 
 /* Runs the jobs in order. A method that needs numbers of whole tensors gets those of a tensor of
@@ -217,10 +214,11 @@ static int merge_run_jobs(struct merge_run *run, struct ivon_error *error)
 {
     const struct ivon_merge *merge = run->merge;
     int code = thread_pool_new(&run->pool, run->threads, error);
-    for (size_t end; run->first_job < merge->job_count && !code; run->first_job = end) {
+    run->first_job = run->begin;
+    for (size_t end; run->first_job < run->end && !code; run->first_job = end) {
         const struct merge_entry *entry = &merge->entries[merge->jobs[run->first_job].entry];
         bool together = merge_run_together(merge, entry);
-        for (end = run->first_job + 1; end < merge->job_count; end++) {
+        for (end = run->first_job + 1; end < run->end; end++) {
             const struct merge_entry *next = &merge->entries[merge->jobs[end].entry];
             if (together ? next != entry : merge_run_together(merge, next))
                 break;
@@ -244,7 +242,7 @@ int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *sinks,
                             .shortfall = {.entry = SIZE_MAX},
                             .failed_entry = SIZE_MAX};
     pthread_mutex_init(&run.lock, NULL);
-    meter_init(&run.meter, &merge->options.resources.progress, merge->input_bytes);
+    meter_init(&run.meter, &merge->options.resources.progress, merge_share_jobs(&run));
     int code = merge_run_choose_block(&run, error);
     if (!code)
         code = make_scratch(&run, error);
@@ -255,11 +253,11 @@ int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *sinks,
     /* A later tensor's failure must not hide an earlier tensor's shortfall. The shortfall's count
        is complete: every job before the failed one has been started. */
     if (!code || (code == IVON_ERROR_DATA && run.shortfall.entry < run.failed_entry))
-        code = merge_report_shortfall(&run, error);
-    if (!code)
+        code = merge_share_shortfall(&run, error);
+    if (!code && !ivon_ranks_rank(merge->options.resources.ranks))
         code = merge_structured_run(&run, error);
     if (!code)
-        merge_run_gather(&run);
+        code = merge_run_gather(&run, error);
     merge_run_release_scratch(&run);
     free(run.headers);
     free(run.movement);

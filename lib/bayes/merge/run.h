@@ -1,9 +1,10 @@
 /*
  * A merge while it runs: merge/run.c has the jobs; merge/tile.c merges elements that merge/load.c
  * reads, where merge/shortfall.c sees to those without a precision and merge/movement.c to how far
- * they went; merge/copy.c has the tensors that are not merged. Of methods that need numbers of a
- * whole tensor first, merge/measure.c has these: merge/ranks.c finds the magnitudes between which
- * elements are kept, merge/angles.c the angles, in passes over it of merge/pass.c.
+ * they went; merge/copy.c has the tensors that are not merged; merge/share.c has what processes
+ * share. Of methods that need numbers of a whole tensor first, merge/measure.c has these:
+ * merge/ranks.c finds the magnitudes between which elements are kept, merge/angles.c the angles, in
+ * passes over it of merge/pass.c.
  */
 #ifndef BAYES_MERGE_RUN_H
 #define BAYES_MERGE_RUN_H
@@ -69,7 +70,8 @@ struct merge_run {
     struct ivon_header *headers;   /* per result */
     int threads;
     struct thread_pool *pool;
-    size_t first_job; /* of those that are run at present */
+    size_t begin, end; /* the jobs of this rank, [begin, end) */
+    size_t first_job;  /* of those that are run at present */
     size_t block;
     struct merge_measured measured; /* of a tensor that all threads work on */
     double *movement; /* per job, per result: squared norms of the models, then of the total */
@@ -96,8 +98,9 @@ int merge_fetch_input(struct merge_run *run, struct merge_scratch *scratch,
                       const struct merge_entry *entry, size_t i, size_t first, size_t count,
                       struct ivon_error *error);
 
-/* Returns whether a method needs numbers of whole tensors. */
+/* Returns whether a method needs numbers of whole tensors; and those of an entry. */
 bool merge_measures(const struct merge_method *method);
+bool merge_measures_entry(const struct ivon_merge *merge, const struct merge_entry *entry);
 
 /* Allocates them, and frees them again. */
 int merge_allocate_measured(const struct ivon_merge *merge, struct merge_measured *measured,
@@ -170,6 +173,15 @@ bool merge_earlier_failed(struct merge_run *run, size_t entry);
 /* Fails if some element stayed without a positive precision. */
 int merge_report_shortfall(const struct merge_run *run, struct ivon_error *error);
 
+/* Sets the jobs of this rank: every rank reads about as many bytes. Returns them, on rank 0 with
+   those of the groups. */
+uint64_t merge_share_jobs(struct merge_run *run);
+
+/* Join what all ranks found: what is short of a precision, which is an error on all of them; how
+   many elements kept the base's value, and which buffers differ. */
+int merge_share_shortfall(struct merge_run *run, struct ivon_error *error);
+int merge_share_results(struct merge_run *run, struct ivon_error *error);
+
 /* Merges the groups, one after the other. */
 int merge_structured_run(struct merge_run *run, struct ivon_error *error);
 
@@ -182,6 +194,7 @@ int merge_copy_range(struct merge_run *run, struct merge_scratch *scratch,
 int merge_allocate_movement(struct merge_run *run, struct ivon_error *error);
 void merge_add_movement(struct merge_run *run, struct merge_scratch *scratch, size_t job,
                         size_t result, size_t offset, size_t count);
+int merge_share_movement(const struct merge_run *run, struct ivon_error *error);
 void merge_gather_movement(const struct merge_run *run);
 
 #endif

@@ -1,0 +1,107 @@
+/*
+ * A merge by several ranks: each runs a range of the jobs, and writes what it merged itself; rank 0
+ * has the groups of structured posteriors, too. What jobs found joins in the order of the jobs, so
+ * that it is that of a process alone.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "bayes/merge/run.h"
+#include "core/error.h"
+#include "core/ranks.h"
+
+/* The number of jobs that read at least so many bytes. A tensor whose numbers are needed as a whole
+   is not cut: they are found by one rank. */
+static size_t share_cut(const struct ivon_merge *merge, uint64_t bytes)
+{
+    uint64_t before = 0;
+    size_t cut = 0;
+    while (cut < merge->job_count && before < bytes)
+        before += merge_job_input(merge, cut++, NULL);
+    if (cut == merge->job_count ||
+        !merge_measures_entry(merge, &merge->entries[merge->jobs[cut].entry]))
+        return cut;
+    while (cut && merge->jobs[cut - 1].entry == merge->jobs[cut].entry)
+        cut--;
+    return cut;
+}
+
+uint64_t merge_share_jobs(struct merge_run *run)
+{
+    const struct ivon_merge *merge = run->merge;
+    const struct ivon_ranks *ranks = merge->options.resources.ranks;
+    uint64_t rank = (uint64_t)ivon_ranks_rank(ranks), total = 0, own = 0;
+    run->begin = 0;
+    run->end = merge->job_count;
+    if (!ranks)
+        return merge->input_bytes;
+    for (size_t j = 0; j < merge->job_count; j++)
+        total += merge_job_input(merge, j, NULL);
+    uint64_t each = total / (uint64_t)ivon_ranks_count(ranks) + 1;
+    run->begin = share_cut(merge, rank * each);
+    run->end = share_cut(merge, (rank + 1) * each);
+    for (size_t j = run->begin; j < run->end; j++)
+        own += merge_job_input(merge, j, NULL);
+    return rank ? own : own + merge->input_bytes - total;
+}
+
+/* Adds what another rank found to what ranks before it did. */
+static void share_join(struct merge_shortfall *sum, const struct merge_shortfall *more)
+{
+    bool same = more->entry == sum->entry && more->result == sum->result;
+    if (more->entry < sum->entry || (more->entry == sum->entry && more->result < sum->result))
+        *sum = *more;
+    if (!same)
+        return;
+    sum->count += more->count;
+    if (more->worst < sum->worst) /* else that of the lower index is there */
+        *sum = (struct merge_shortfall){sum->entry, sum->result, sum->count, more->worst,
+                                        more->worst_index};
+}
+
+int merge_share_shortfall(struct merge_run *run, struct ivon_error *error)
+{
+    struct ivon_ranks *ranks = run->merge->options.resources.ranks;
+    struct ranks_bytes all;
+    int code = ranks_gather_all(ranks, &run->shortfall, sizeof run->shortfall, &all, error);
+    if (code)
+        return code;
+    const struct merge_shortfall *found = (const struct merge_shortfall *)all.data;
+    run->shortfall.entry = SIZE_MAX;
+    for (int r = 0; r < ivon_ranks_count(ranks); r++)
+        share_join(&run->shortfall, &found[r]);
+    ranks_bytes_release(&all);
+    return merge_report_shortfall(run, error);
+}
+
+int merge_share_results(struct merge_run *run, struct ivon_error *error)
+{
+    struct ivon_merge *merge = run->merge;
+    struct ivon_ranks *ranks = merge->options.resources.ranks;
+    size_t width = merge->result_count + merge->entry_count;
+    struct ranks_bytes all;
+    uint64_t *own = ranks ? calloc(width + 1, sizeof *own) : NULL;
+    if (!ranks)
+        return 0;
+    int code = own ? 0 : ivon_error_memory(error);
+    for (size_t i = 0; i < width && !code; i++)
+        own[i] = i < merge->result_count ? merge->nonpositive[i]
+                                         : merge->entries[i - merge->result_count].differs;
+    code = ivon_ranks_agree(ranks, code, error);
+    if (!code)
+        code = ranks_gather_all(ranks, own, width * sizeof *own, &all, error);
+    free(own);
+    if (code)
+        return code;
+    const uint64_t *found = (const uint64_t *)all.data;
+    memset(merge->nonpositive, 0, merge->result_count * sizeof *merge->nonpositive);
+    for (size_t k = 0; k < width * (size_t)ivon_ranks_count(ranks); k++) {
+        size_t i = k % width;
+        if (i < merge->result_count)
+            merge->nonpositive[i] += found[k];
+        else if (found[k])
+            merge->entries[i - merge->result_count].differs = true;
+    }
+    ranks_bytes_release(&all);
+    return 0;
+}

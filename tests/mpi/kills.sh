@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# kills.sh COUNT RANKS MPI OUTPUT COMMAND...: kills one of the ranks of a command, which writes OUTPUT, a file or a
+# directory, COUNT times, at random moments of its run. Each time all end within ten seconds, and the output is the old
+# one or the whole; a last run, which nobody disturbs, writes the whole. SEED repeats the moments of another call.
+set -euo pipefail
+. "$(dirname "$0")/mpi.bash"
+count=$1 ranks=$2 name=$3 output=$4
+shift 4
+RANDOM=${SEED:=$$}
+pids=$(mktemp -d)
+trap 'rm -rf "$pids"' EXIT
+
+# What the output holds, but for what killed runs left.
+digest() { find "$output" -type f ! -name '.*.ivon-tmp' -exec sha256sum {} + | LC_ALL=C sort -k 2 | sha256sum; }
+run() { mpi "$name" "$ranks" bash -c 'echo > "$0/$$"; exec "$@"' "$pids" "$@"; }
+now() { echo "${EPOCHREALTIME/./}"; }
+
+old=$(digest)
+cp -a "$output" "$pids.old"
+trap 'rm -rf "$pids" "$pids.old"' EXIT
+begin=$(now)
+run "$@"
+length=$(($(now) - begin))
+whole=$(digest)
+[ "$old" != "$whole" ] || { echo "the command writes what is there already"; exit 1; }
+
+olds=0 wholes=0 longest=0
+for ((i = 0; i < count; i++)); do
+  rm -rf "$output" "${pids:?}"/*
+  cp -a "$pids.old" "$output"
+  run "$@" > /dev/null 2>&1 &
+  moment=$((length / 1000 * (RANDOM % 1000)))
+  sleep "$((moment / 1000000)).$(printf %06d $((moment % 1000000)))"
+  victims=("$pids"/*)
+  kill -9 "$(basename "${victims[RANDOM % ${#victims[@]}]}")" 2> /dev/null || true # not begun, or over
+  begin=$(now)
+  wait $! || true
+  taken=$(($(now) - begin))
+  ((taken <= longest)) || longest=$taken
+  case $(digest) in
+    "$old") olds=$((olds + 1)) ;;
+    "$whole") wholes=$((wholes + 1)) ;;
+    *) echo "seed $SEED: kill $i, after $moment us, left neither the old output nor the whole"; exit 1 ;;
+  esac
+  ((taken < 10000000)) || { echo "seed $SEED: the run went on for $taken us after kill $i"; exit 1; }
+done
+run "$@" > /dev/null
+[ "$(digest)" = "$whole" ] || { echo "seed $SEED: the run after the kills did not write the whole"; exit 1; }
+echo "$count kills of $ranks ranks of $name: $olds old, $wholes whole, ended within $((longest / 1000)) ms (seed $SEED)"
