@@ -12,18 +12,32 @@ by() { mpi "$1" "$2" ivon-merge -q --no-provenance -f --threads=1 "${@:3}"; }
   local trials=(--base step-0.h5 step-3.h5 step-10.h5 --weights=grid:2 --evaluate=test.h5)
   /usr/bin/python3 "$BATS_TEST_DIRNAME/../oracle/structured_posterior.py" p.h5
   M "${trials[@]}" --table=one.csv -o one.h5 > one.txt
-  M p.h5 p.h5:2 -o structured-one.h5
+  M p.h5 p.h5:2 --json -o structured-one.h5 > structured-one.json
   M --base step-0.h5 step-3.h5 --method=task-arithmetic --lora-rank=1 -o one/
   for name in $(each_mpi); do
     by "$name" 3 "${trials[@]}" --table=by.csv -o by.h5 > by.txt
     cmp by.h5 one.h5
     cmp by.csv one.csv
     cmp by.txt one.txt
-    by "$name" 2 p.h5 p.h5:2 -o structured-by.h5
-    cmp structured-by.h5 structured-one.h5
   done
-  by "$name" 2 --base step-0.h5 step-3.h5 --method=task-arithmetic --lora-rank=1 -o by/
+  by "$(each_mpi | cut -d' ' -f1)" 2 p.h5 p.h5:2 --json -o structured-by.h5 > structured-by.json
+  cmp structured-by.h5 structured-one.h5
+  diff <(sed s/-by/-one/ structured-by.json) structured-one.json
+  by "$(each_mpi | cut -d' ' -f1)" 2 --base step-0.h5 step-3.h5 --method=task-arithmetic --lora-rank=1 -o by/
   cmp by/adapter_model.safetensors one/adapter_model.safetensors
+}
+
+@test "blocks of structured posteriors are shared" {
+  /usr/bin/python3 "$BATS_TEST_DIRNAME/../oracle/structured_posterior.py" p.h5
+  ivon-convert -q --structure=base p.h5 -o k.h5 # four blocks, without the correction
+  for method in hessian regmean; do
+    M --method=$method k.h5 k.h5:2 --json -o one.h5 > one.json
+    for name in $(each_mpi); do
+      by "$name" 3 --method=$method k.h5 k.h5:2 --json -o by.h5 > by.json
+      cmp by.h5 one.h5
+      diff <(sed s/by.h5/one.h5/ by.json) one.json
+    done
+  done
 }
 
 @test "a rank that does not see the output's directory is named, and the old output stays" {

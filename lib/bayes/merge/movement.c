@@ -19,9 +19,16 @@ int merge_allocate_movement(struct merge_run *run, struct ivon_error *error)
     const struct ivon_merge *merge = run->merge;
     run->movement = calloc(merge->job_count * merge->result_count + 1,
                            (merge->model_count + 1) * sizeof *run->movement);
-    run->group_movement = calloc(merge->result_count + 1,
+    size_t groups = merge->structured ? merge_group_count(merge) : 0;
+    run->group_movement = calloc(groups * merge->result_count + 1,
                                  (merge->model_count + 1) * sizeof *run->group_movement);
     return run->movement && run->group_movement ? 0 : ivon_error_memory(error);
+}
+
+double *merge_group_squares(const struct merge_run *run, size_t group, size_t result)
+{
+    const struct ivon_merge *merge = run->merge;
+    return run->group_movement + (group * merge->result_count + result) * (merge->model_count + 1);
 }
 
 /* The share of an element that model t has in the mean. */
@@ -78,29 +85,43 @@ void merge_add_movement(struct merge_run *run, struct merge_scratch *scratch, si
         }
 }
 
-int merge_share_movement(const struct merge_run *run, struct ivon_error *error)
+/* Gathers on rank 0 the sums of a range of jobs or groups: ranges of rising ranks follow one
+   another. */
+static int movement_gather(const struct merge_run *run, double *squares, struct ranks_range range,
+                           struct ivon_error *error)
 {
-    size_t width = run->merge->result_count * (run->merge->model_count + 1);
+    const struct ivon_merge *merge = run->merge;
+    size_t width = merge->result_count * (merge->model_count + 1);
     struct ranks_bytes all;
-    int code = ranks_gather(run->merge->options.resources.ranks, run->movement + run->begin * width,
-                            (run->end - run->begin) * width * sizeof *run->movement, &all, error);
-    if (!code && all.data) /* ranges of rising ranks follow one another */
-        memcpy(run->movement, all.data, all.size);
+    int code = ranks_gather(merge->options.resources.ranks, squares + range.first * width,
+                            (range.end - range.first) * width * sizeof *squares, &all, error);
+    if (!code && all.data)
+        memcpy(squares, all.data, all.size);
     ranks_bytes_release(&all);
     return code;
 }
 
-void merge_gather_movement(const struct merge_run *run)
+/* Sums a part of a result's movement, over jobs or groups in their order. */
+static double movement_sum(const double *squares, size_t count, size_t stride, double sum)
+{
+    for (size_t i = 0; i < count; i++)
+        sum += squares[i * stride];
+    return sum;
+}
+
+int merge_gather_movement(const struct merge_run *run, struct ivon_error *error)
 {
     struct ivon_merge *merge = run->merge;
-    size_t width = merge->model_count + 1;
-    for (size_t s = 0; s < merge->result_count; s++)
-        for (size_t m = 0; m < width; m++) {
-            double square = run->group_movement[s * width + m];
-            for (size_t j = 0; j < merge->job_count; j++)
-                square += job_squares(run, j, s)[m];
-            merge->movement[s * width + m] = sqrt(square);
-        }
+    size_t width = merge->result_count * (merge->model_count + 1);
+    size_t groups = merge->structured ? merge_group_count(merge) : 0;
+    int code = movement_gather(run, run->movement, run->jobs, error);
+    if (!code)
+        code = movement_gather(run, run->group_movement, run->groups, error);
+    for (size_t m = 0; m < width && !code; m++) {
+        double square = movement_sum(run->group_movement + m, groups, width, 0);
+        merge->movement[m] = sqrt(movement_sum(run->movement + m, merge->job_count, width, square));
+    }
+    return code;
 }
 
 double ivon_merge_movement(const struct ivon_merge *merge, size_t model, size_t result,

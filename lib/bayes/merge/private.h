@@ -232,6 +232,9 @@ bool merge_is_structured(const struct ivon_merge *merge, const struct merge_entr
 
 size_t merge_group_count(const struct ivon_merge *merge);
 
+/* Returns whether the groups are one system, of which no part can be merged by itself. */
+bool merge_groups_are_coupled(const struct ivon_merge *merge);
+
 /* Bytes that a group reads. */
 uint64_t merge_group_bytes(const struct ivon_merge *merge, size_t group);
 

@@ -7,7 +7,6 @@
 #include "bayes/transfer.h"
 #include "core/error.h"
 #include "core/parallel.h"
-#include "core/ranks.h"
 
 enum {
     BLOCK = 1 << 16,     /* elements read and written at once */
@@ -84,8 +83,8 @@ static int merge_run_job(void *context, size_t index, int thread, struct ivon_er
     size_t distance = (size_t)run->threads * LOOK_AHEAD;
     if (merge_earlier_failed(run, job->entry))
         return 0;
-    for (size_t ahead = i > run->begin ? i + distance : i; ahead <= i + distance; ahead++)
-        if (ahead < run->end)
+    for (size_t ahead = i > run->jobs.first ? i + distance : i; ahead <= i + distance; ahead++)
+        if (ahead < run->jobs.end)
             merge_job_input(merge, ahead, ivon_source_will_need);
     int code = merge->entries[job->entry].models ? merge_range(run, scratch, i, error)
                                                  : merge_copy_range(run, scratch, job, error);
@@ -199,12 +198,10 @@ static int merge_run_choose_block(struct merge_run *run, struct ivon_error *erro
 static int merge_run_gather(struct merge_run *run, struct ivon_error *error)
 {
     struct ivon_merge *merge = run->merge;
-    int code = run->movement ? merge_share_movement(run, error) : 0;
     for (int t = 0; t < run->threads; t++)
         for (size_t s = 0; s < merge->result_count; s++)
             merge->nonpositive[s] += run->scratch[t].nonpositive[s];
-    if (run->movement)
-        merge_gather_movement(run);
+    int code = run->movement ? merge_gather_movement(run, error) : 0;
     return code ? code : merge_share_results(run, error);
 }
 
@@ -214,11 +211,11 @@ static int merge_run_jobs(struct merge_run *run, struct ivon_error *error)
 {
     const struct ivon_merge *merge = run->merge;
     int code = thread_pool_new(&run->pool, run->threads, error);
-    run->first_job = run->begin;
-    for (size_t end; run->first_job < run->end && !code; run->first_job = end) {
+    run->first_job = run->jobs.first;
+    for (size_t end; run->first_job < run->jobs.end && !code; run->first_job = end) {
         const struct merge_entry *entry = &merge->entries[merge->jobs[run->first_job].entry];
         bool together = merge_run_together(merge, entry);
-        for (end = run->first_job + 1; end < run->end; end++) {
+        for (end = run->first_job + 1; end < run->jobs.end; end++) {
             const struct merge_entry *next = &merge->entries[merge->jobs[end].entry];
             if (together ? next != entry : merge_run_together(merge, next))
                 break;
@@ -242,7 +239,7 @@ int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *sinks,
                             .shortfall = {.entry = SIZE_MAX},
                             .failed_entry = SIZE_MAX};
     pthread_mutex_init(&run.lock, NULL);
-    meter_init(&run.meter, &merge->options.resources.progress, merge_share_jobs(&run));
+    meter_init(&run.meter, &merge->options.resources.progress, merge_share(&run));
     int code = merge_run_choose_block(&run, error);
     if (!code)
         code = make_scratch(&run, error);
@@ -254,7 +251,7 @@ int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *sinks,
        is complete: every job before the failed one has been started. */
     if (!code || (code == IVON_ERROR_DATA && run.shortfall.entry < run.failed_entry))
         code = merge_share_shortfall(&run, error);
-    if (!code && !ivon_ranks_rank(merge->options.resources.ranks))
+    if (!code)
         code = merge_structured_run(&run, error);
     if (!code)
         code = merge_run_gather(&run, error);

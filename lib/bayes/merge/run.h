@@ -14,6 +14,7 @@
 #include "bayes/merge/kernel.h"
 #include "bayes/merge/private.h"
 #include "core/meter.h"
+#include "core/ranks.h"
 #include "core/thread_pool.h"
 
 /* The elements that stay without a positive precision, in the first tensor that has any. */
@@ -70,12 +71,12 @@ struct merge_run {
     struct ivon_header *headers;   /* per result */
     int threads;
     struct thread_pool *pool;
-    size_t begin, end; /* the jobs of this rank, [begin, end) */
-    size_t first_job;  /* of those that are run at present */
+    struct ranks_range jobs, groups; /* of this rank */
+    size_t first_job;                /* of those that are run at present */
     size_t block;
     struct merge_measured measured; /* of a tensor that all threads work on */
     double *movement; /* per job, per result: squared norms of the models, then of the total */
-    double *group_movement; /* the same of all groups together, per result */
+    double *group_movement; /* the same, per group */
     struct meter meter;
     pthread_mutex_t lock; /* protects the members below */
     struct merge_shortfall shortfall;
@@ -173,9 +174,9 @@ bool merge_earlier_failed(struct merge_run *run, size_t entry);
 /* Fails if some element stayed without a positive precision. */
 int merge_report_shortfall(const struct merge_run *run, struct ivon_error *error);
 
-/* Sets the jobs of this rank: every rank reads about as many bytes. Returns them, on rank 0 with
-   those of the groups. */
-uint64_t merge_share_jobs(struct merge_run *run);
+/* Sets the jobs and groups of this rank, and returns the bytes that they read: every rank's read
+   about as many. */
+uint64_t merge_share(struct merge_run *run);
 
 /* Join what all ranks found: what is short of a precision, which is an error on all of them; how
    many elements kept the base's value, and which buffers differ. */
@@ -192,9 +193,9 @@ int merge_copy_range(struct merge_run *run, struct merge_scratch *scratch,
 /* Squared norms of the movement of each model and of all together. They are allocated, then a tile
    is added to its job's sums, then the norms of all jobs are computed. See ivon/merge.h. */
 int merge_allocate_movement(struct merge_run *run, struct ivon_error *error);
+double *merge_group_squares(const struct merge_run *run, size_t group, size_t result);
 void merge_add_movement(struct merge_run *run, struct merge_scratch *scratch, size_t job,
                         size_t result, size_t offset, size_t count);
-int merge_share_movement(const struct merge_run *run, struct ivon_error *error);
-void merge_gather_movement(const struct merge_run *run);
+int merge_gather_movement(const struct merge_run *run, struct ivon_error *error);
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * A merge by several ranks: each runs a range of the jobs, and writes what it merged itself; rank 0
- * has the groups of structured posteriors, too. What jobs found joins in the order of the jobs, so
- * that it is that of a process alone.
+ * A merge by several ranks: each runs a range of the jobs, then of the groups of structured
+ * posteriors, and writes what it merged itself. What they found joins in the order of jobs and
+ * groups, so that it is that of a process alone.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -10,14 +10,42 @@
 #include "core/error.h"
 #include "core/ranks.h"
 
-/* The number of jobs that read at least so many bytes. A tensor whose numbers are needed as a whole
-   is not cut: they are found by one rank. */
-static size_t share_cut(const struct ivon_merge *merge, uint64_t bytes)
+typedef uint64_t share_bytes(const struct ivon_merge *merge, size_t item);
+
+static uint64_t share_job_bytes(const struct ivon_merge *merge, size_t job)
+{
+    return merge_job_input(merge, job, NULL);
+}
+
+/* How many of the first items read at least so many bytes. */
+static size_t share_cut(const struct ivon_merge *merge, size_t count, share_bytes *bytes,
+                        uint64_t least)
 {
     uint64_t before = 0;
     size_t cut = 0;
-    while (cut < merge->job_count && before < bytes)
-        before += merge_job_input(merge, cut++, NULL);
+    while (cut < count && before < least)
+        before += bytes(merge, cut++);
+    return cut;
+}
+
+/* This rank's part of items, which together read about as many bytes as each other's. */
+static struct ranks_range share_range(const struct ivon_merge *merge, size_t count,
+                                      share_bytes *bytes)
+{
+    const struct ivon_ranks *ranks = merge->options.resources.ranks;
+    uint64_t rank = (uint64_t)ivon_ranks_rank(ranks), total = 0;
+    if (!ranks)
+        return (struct ranks_range){0, count};
+    for (size_t i = 0; i < count; i++)
+        total += bytes(merge, i);
+    uint64_t each = total / (uint64_t)ivon_ranks_count(ranks) + 1;
+    return (struct ranks_range){share_cut(merge, count, bytes, rank * each),
+                                share_cut(merge, count, bytes, (rank + 1) * each)};
+}
+
+/* A tensor whose numbers are needed as a whole is not cut: they are found by one rank. */
+static size_t share_whole(const struct ivon_merge *merge, size_t cut)
+{
     if (cut == merge->job_count ||
         !merge_measures_entry(merge, &merge->entries[merge->jobs[cut].entry]))
         return cut;
@@ -26,23 +54,23 @@ static size_t share_cut(const struct ivon_merge *merge, uint64_t bytes)
     return cut;
 }
 
-uint64_t merge_share_jobs(struct merge_run *run)
+uint64_t merge_share(struct merge_run *run)
 {
     const struct ivon_merge *merge = run->merge;
-    const struct ivon_ranks *ranks = merge->options.resources.ranks;
-    uint64_t rank = (uint64_t)ivon_ranks_rank(ranks), total = 0, own = 0;
-    run->begin = 0;
-    run->end = merge->job_count;
-    if (!ranks)
-        return merge->input_bytes;
-    for (size_t j = 0; j < merge->job_count; j++)
-        total += merge_job_input(merge, j, NULL);
-    uint64_t each = total / (uint64_t)ivon_ranks_count(ranks) + 1;
-    run->begin = share_cut(merge, rank * each);
-    run->end = share_cut(merge, (rank + 1) * each);
-    for (size_t j = run->begin; j < run->end; j++)
-        own += merge_job_input(merge, j, NULL);
-    return rank ? own : own + merge->input_bytes - total;
+    size_t groups = merge->structured ? merge_group_count(merge) : 0;
+    bool first = !ivon_ranks_rank(merge->options.resources.ranks);
+    uint64_t bytes = 0;
+    run->jobs = share_range(merge, merge->job_count, share_job_bytes);
+    run->jobs.first = share_whole(merge, run->jobs.first);
+    run->jobs.end = share_whole(merge, run->jobs.end);
+    run->groups = share_range(merge, groups, merge_group_bytes);
+    if (groups && merge_groups_are_coupled(merge))
+        run->groups = (struct ranks_range){0, first ? groups : 0};
+    for (size_t j = run->jobs.first; j < run->jobs.end; j++)
+        bytes += share_job_bytes(merge, j);
+    for (size_t g = run->groups.first; g < run->groups.end; g++)
+        bytes += merge_group_bytes(merge, g);
+    return bytes;
 }
 
 /* Adds what another rank found to what ranks before it did. */

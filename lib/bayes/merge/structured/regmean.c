@@ -158,7 +158,8 @@ static int regmean_add_movement(struct regmean *regmean, size_t index, const dou
 {
     const struct ivon_merge *merge = regmean->run->merge;
     const struct merge_entry *entry = merge_group_entry(merge, regmean->group, false);
-    double *squares = regmean->run->group_movement + index * (merge->model_count + 1);
+    size_t group = (size_t)(regmean->group - merge->structured->groups);
+    double *squares = merge_group_squares(regmean->run, group, index);
     int code = 0;
     for (size_t t = 0; t < merge->model_count && !code; t++) {
         double weight = merge_weight(merge, entry, &merge->results[index], t) *

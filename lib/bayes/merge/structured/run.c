@@ -32,7 +32,8 @@ static int group_add_movement(struct merge_system *system, size_t result,
                               struct ivon_error *error)
 {
     const struct ivon_merge *merge = system->run->merge;
-    double *squares = system->run->group_movement + result * (merge->model_count + 1);
+    size_t group = (size_t)(system->segments[0].group - merge->structured->groups);
+    double *squares = merge_group_squares(system->run, group, result);
     double *side = malloc((system->size + 1) * sizeof *side);
     double *term = malloc((system->size + 1) * sizeof *term);
     double *own = calloc(system->segment_count * system->inputs + 1, sizeof *own);
@@ -111,6 +112,14 @@ static int copy_means(struct merge_system *system, size_t result, size_t input,
     return code;
 }
 
+/* The weight of a group; null where all were solved for at once. */
+static const char *solve_name(const struct ivon_merge *merge, const struct merge_group *group)
+{
+    return merge_groups_are_coupled(merge)
+               ? NULL
+               : merge->outputs.items[merge->entries[group->weight].output].name;
+}
+
 /* Remembers the most iterations of any result. */
 static void note_solution(struct merge_system *system, const struct system_solution *solution)
 {
@@ -121,9 +130,7 @@ static void note_solution(struct merge_system *system, const struct system_solut
     if (solution->iterations > solve->iterations)
         solve->iterations = solution->iterations;
     solve->converged &= solution->converged;
-    solve->name = structured->low_rank
-                      ? NULL
-                      : merge->outputs.items[merge->entries[group->weight].output].name;
+    solve->name = solve_name(merge, group);
 }
 
 /* Finds and writes the means. *kept: the base's were. */
@@ -272,12 +279,50 @@ static int run_coupled(struct merge_run *run, struct thread_pool *pool, struct i
     return run_system(run, pool, 0, count, error);
 }
 
+bool merge_groups_are_coupled(const struct ivon_merge *merge)
+{
+    return merge->structured->low_rank && !merge->method->grams;
+}
+
+/* Gathers on rank 0 how the groups of all ranks were solved. */
+static int share_solves(struct merge_run *run, struct ivon_error *error)
+{
+    struct ivon_merge *merge = run->merge;
+    struct merge_structured *structured = merge->structured;
+    struct ranks_bytes all;
+    int code = ranks_gather(merge->options.resources.ranks, structured->solves,
+                            structured->solve_count * sizeof *structured->solves, &all, error);
+    if (!code && all.data) {
+        memcpy(structured->solves, all.data, all.size);
+        structured->solve_count = all.size / sizeof *structured->solves;
+        for (size_t g = 0; g < structured->solve_count; g++) /* names were those of other ranks */
+            structured->solves[g].name = solve_name(merge, &structured->groups[g]);
+    }
+    ranks_bytes_release(&all);
+    return code;
+}
+
+static int run_groups(struct merge_run *run, struct thread_pool *pool, struct ivon_error *error)
+{
+    const struct ivon_merge *merge = run->merge;
+    const struct merge_structured *structured = merge->structured;
+    int code = 0;
+    if (merge_groups_are_coupled(merge))
+        return run->groups.end ? run_coupled(run, pool, error) : 0;
+    for (size_t g = run->groups.first; g < run->groups.end && !code; g++) {
+        code = merge->method->grams ? merge_regmean(run, pool, &structured->groups[g], error)
+                                    : run_system(run, pool, g, 1, error);
+        if (!code)
+            code = meter_add(&run->meter, merge_group_bytes(merge, g), error);
+    }
+    return code;
+}
+
 int merge_structured_run(struct merge_run *run, struct ivon_error *error)
 {
     const struct ivon_merge *merge = run->merge;
     const struct merge_structured *structured = merge->structured;
     struct thread_pool *pool;
-    bool regmean = merge->method->grams;
     if (!structured || (!structured->group_count && structured->text < 0))
         return 0;
     int code = blas_reserve(run->threads, error);
@@ -285,20 +330,13 @@ int merge_structured_run(struct merge_run *run, struct ivon_error *error)
         code = thread_pool_new(&pool, run->threads, error);
     if (code)
         return code;
-    if (structured->low_rank && !regmean && structured->group_count)
-        code = run_coupled(run, pool, error);
-    for (size_t g = 0; g < structured->group_count && (!structured->low_rank || regmean) && !code;
-         g++) {
-        code = regmean ? merge_regmean(run, pool, &structured->groups[g], error)
-                       : run_system(run, pool, g, 1, error);
-        if (!code)
-            code = meter_add(&run->meter, merge_group_bytes(merge, g), error);
-    }
-    for (size_t r = 0;
-         r < merge->result_count && !code && structured->text >= 0 && !structured->rank; r++)
+    code = run_groups(run, pool, error);
+    bool text = structured->text >= 0 && !structured->rank &&
+                !ivon_ranks_rank(merge->options.resources.ranks);
+    for (size_t r = 0; r < merge->result_count && !code && text; r++)
         code = write_text(run, r, NULL, error);
     thread_pool_free(pool);
-    return code;
+    return code ? code : share_solves(run, error);
 }
 
 const struct ivon_merge_solve *ivon_merge_solves(const struct ivon_merge *merge, size_t *count)
