@@ -26,7 +26,7 @@
     ROW("sensitivity", "tell how much a model depends on each training example", sensitivity_argp, \
         sensitivity_run, true)                                                                     \
     ROW("train", "train a network, and keep the posterior of its weights", train_argp, train_run,  \
-        false)
+        true)
 
 struct command {
     const char *name;    /* "merge" */

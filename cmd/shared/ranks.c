@@ -7,6 +7,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "cmd/shared/memory.h"
 #include "cmd/shared/report.h"
 
 /* One set of ranks for the whole program, as it has one standard output. */
@@ -78,8 +79,21 @@ static void name_rank(struct ivon_error *error)
     error->hint = own.hint;
 }
 
+int ranks_share_text(char **text, struct ivon_error *error)
+{
+    size_t size = *text ? strlen(*text) + 1 : 0;
+    int code = ivon_ranks_share(joined, &size, sizeof size, error);
+    if (code || !size)
+        return code;
+    if (!ranks_first())
+        *text = xcalloc(size, 1);
+    return ivon_ranks_share(joined, *text, size, error);
+}
+
 int ranks_agree(int code, struct ivon_error *error)
 {
+    if (code && ivon_ranks_failed(joined))
+        return code;
     if (code && joined)
         name_rank(error);
     return ivon_ranks_agree(joined, code, error);

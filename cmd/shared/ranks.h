@@ -22,8 +22,12 @@ bool ranks_first(void);
 /* Fails where there are several ranks: `what` is computed by one process. */
 int ranks_refuse(const char *what, struct ivon_error *error);
 
-/* Agrees on the result of a command: on a failure all have the error of one. */
+/* Agrees on the result of a command: on a failure all have the error of one, or of what they agreed
+   on before, to which rank 0 may have added something. */
 int ranks_agree(int code, struct ivon_error *error);
+
+/* Gives all a text of rank 0's, or null: *text is to be freed. */
+int ranks_share_text(char **text, struct ivon_error *error);
 
 /* Leaves them with an exit status, and returns that of all: where a rank ends by itself, with a
    status that is not 0, they all end. */

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "cmd/shared/memory.h"
+#include "cmd/shared/ranks.h"
 #include "cmd/shared/report.h"
 #include "cmd/train/train.h"
 
@@ -143,6 +144,9 @@ int train_directory_open(struct train_directory **out, const char *path, bool re
     for (size_t end = strlen(path); end > 1 && directory->path[end - 1] == '/';)
         directory->path[--end] = '\0';
     *out = directory;
+    *newest = NULL;
+    if (!ranks_first()) /* who looks and writes for all */
+        return 0;
     int code = find_newest(directory, newest, error);
     if (!code && !*newest && !replace && has_adapter(directory))
         return error_fill(error, IVON_ERROR_CREATE, "%s: holds an adapter: replace it by --force",

@@ -48,6 +48,7 @@ enum {
     KEY_EPOCHS,
     KEY_STEPS,
     KEY_ACCUMULATE,
+    KEY_LANES,
     KEY_AUGMENT,
     KEY_CLASS_WEIGHTS,
     KEY_DROPOUT,
@@ -118,6 +119,8 @@ static const struct argp_option option_table[] = {
     {"restarts", KEY_RESTARTS, "T_0[,T_MULT]", 0,
      "Begin it anew after T_0 steps, and then each time after T_MULT times as many (default 1)", 3},
     {"accumulate", KEY_ACCUMULATE, "N", 0, "Batches of a step (default 1)", 3},
+    {"lanes", KEY_LANES, "N", 0,
+     "Parts of a step's examples, which threads and processes share (default: up to 8)", 3},
     {"augment", KEY_AUGMENT, "cropN|reflectN,flip,cutoutN", 0,
      "Shift and mirror images at random, and cut squares out", 3},
     {"class-weights", KEY_CLASS_WEIGHTS, "W,W,...|balanced|FILE", 0,
@@ -178,7 +181,7 @@ static const struct number {
      ANY_METHOD},
 };
 
-enum { CHOICES_MAX = 8 };
+enum { CHOICES_MAX = 8, LANES_MAX = 1024 };
 
 enum { NUMBERS = sizeof numbers / sizeof *numbers };
 
@@ -394,6 +397,9 @@ static error_t train_parse_number(int key, char *argument, struct argp_state *st
         return 0;
     case KEY_ACCUMULATE:
         options->accumulate = (size_t)option_whole(state, "--accumulate", argument, 1, 1 << 20);
+        return 0;
+    case KEY_LANES:
+        options->lanes = (size_t)option_whole(state, "--lanes", argument, 1, LANES_MAX);
         return 0;
     case KEY_SAVE_EVERY:
         given->command->save_every = option_whole(state, "--save-every", argument, 0, INT64_MAX);

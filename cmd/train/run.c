@@ -8,6 +8,7 @@
 #include "cmd/shared/memory.h"
 #include "cmd/shared/progress.h"
 #include "cmd/shared/provenance.h"
+#include "cmd/shared/ranks.h"
 #include "cmd/shared/report.h"
 #include "cmd/train/train.h"
 
@@ -179,6 +180,7 @@ int train_open(struct train_command *command, struct ivon_source *resumed, struc
 {
     struct ivon_open_options open = {.size = sizeof open, .no_sandbox = command->no_sandbox};
     int code = 0;
+    command->options.resources.ranks = ranks_joined();
     if (command->from)
         code = ivon_checkpoint_open(&command->weights, command->from, &open, error);
     if (!code)
@@ -231,6 +233,24 @@ static void take_row(void *context, const struct train_row *row)
     command->last_row = *row;
 }
 
+/* Begins what is written, where all ranks have opened what they read; they know what the log
+   says. */
+static int train_run_begin_log(struct train_command *command, struct ivon_error *error)
+{
+    int code = ranks_agree(0, error);
+    if (!code && ranks_first())
+        code = train_begin(command->written, ivon_trainer_state(command->trainer).step,
+                           &command->log, error);
+    if (!code && ranks_first())
+        code = train_log_read(command->log, take_row, command, error);
+    if (!code)
+        code = ivon_ranks_share(ranks_joined(), &command->stop, sizeof command->stop, error);
+    if (!code)
+        code = ivon_ranks_share(ranks_joined(), &command->last_row, sizeof command->last_row,
+                                error);
+    return code;
+}
+
 static int train_run_begin(struct train_command *command, struct ivon_error *error)
 {
     struct ivon_open_options open = {.size = sizeof open, .no_sandbox = command->no_sandbox};
@@ -238,6 +258,8 @@ static int train_run_begin(struct train_command *command, struct ivon_error *err
     char *newest = NULL;
     int code = train_directory_open(&command->written, command->directory, command->files.force,
                                     command->resume, &newest, error);
+    if (!code)
+        code = ranks_share_text(&newest, error);
     if (!code && newest)
         code = open_newest(&resumed, newest, &open, error);
     if (!code)
@@ -253,10 +275,7 @@ static int train_run_begin(struct train_command *command, struct ivon_error *err
     if (!code)
         print_notes(command, newest);
     if (!code)
-        code = train_begin(command->written, ivon_trainer_state(command->trainer).step,
-                           &command->log, error);
-    if (!code)
-        code = train_log_read(command->log, take_row, command, error);
+        code = train_run_begin_log(command, error);
     ivon_source_close(resumed);
     free(newest);
     return code;
@@ -270,9 +289,12 @@ static bool due(uint64_t every, const struct ivon_train_state *state)
     return state->step == state->steps || (steps && state->step % steps == 0);
 }
 
+/* Rank 0 alone writes what all have. */
 static int save(struct train_command *command, struct ivon_error *error)
 {
     struct ivon_source *source = NULL;
+    if (!ranks_first())
+        return 0;
     int code = ivon_trainer_source(&source, command->trainer, command->graph, command->graph_size,
                                    error);
     if (!code)
@@ -306,6 +328,8 @@ static int run_keep_best(struct train_command *command, const struct ivon_train_
 {
     struct ivon_train_state before = *state;
     uint64_t best = command->stop.best_step;
+    if (!ranks_first())
+        return 0;
     bool was = train_best(command->written, &before.step);
     if (!best || (was && before.step == best) || !train_has(command->written, best))
         return 0;
@@ -327,7 +351,7 @@ static int record(struct train_command *command, const struct ivon_train_state *
                             .test_error = NAN};
     int code = evaluate(command, state, &row, stopping, error);
     command->last_row = row;
-    if (!code)
+    if (!code && ranks_first())
         code = train_log_add(command->log, &row, error);
     if (!code)
         train_stop_add(&command->stop, &command->watch, &row);
@@ -383,13 +407,15 @@ static int make_up(struct train_command *command, const struct ivon_train_state 
     const struct train_row before = *row;
     int code = row->step == state->step ? evaluate(command, state, row, stopping, error) : 0;
     if (!code && (before.loo != row->loo || isnan(before.test_loss) != isnan(row->test_loss))) {
-        code = train_log_complete(command->log, row, error);
+        if (ranks_first())
+            code = train_log_complete(command->log, row, error);
         train_stop_add(&command->stop, &command->watch, row);
     }
     return code ? code : run_keep_best(command, state, error);
 }
 
-/* One step. Where it was stopped the checkpoint is that of the step before. */
+/* One step. Where it was stopped the checkpoint is that of the step before. Ranks are stopped
+   within steps and tests, all of them: between two steps they do not talk. */
 static int train_run_step(struct train_command *command, struct ivon_train_state *state,
                           bool *stopping, struct ivon_progress *reports, uint64_t first,
                           struct ivon_error *error)
@@ -405,7 +431,8 @@ static int train_run_step(struct train_command *command, struct ivon_train_state
     if (code)
         return code;
     *state = ivon_trainer_state(command->trainer);
-    *stopping = reports->report(reports->context, state->step - first, state->steps - first) != 0;
+    *stopping = reports->report(reports->context, state->step - first, state->steps - first) != 0 &&
+                !ranks_joined();
     return record(command, state, stopping, error);
 }
 
@@ -438,14 +465,14 @@ static int run_steps(struct train_command *command, struct progress *progress,
     progress_end(progress);
     if (!code && !command->common.quiet)
         trend_warn(&trend, command->options.method);
-    if (!code && !command->common.quiet && command->watch.patience)
+    if (!code && !command->common.quiet && command->watch.patience && ranks_first())
         train_stop_note(command, state.step);
     if (!command->common.quiet && ivon_trainer_state(command->trainer).probabilities)
         graph_warn_probabilities(command->evaluation.model ? command->evaluation.model
                                                            : command->from);
-    if (!code && command->lora.count)
+    if (!code && command->lora.count && ranks_first())
         code = train_write_adapter(command, error);
-    if (!code)
+    if (!code && ranks_first())
         code = train_done(command->written, error);
     bool whole = state.step == state.steps;
     if (!code && !command->common.quiet && !command->label && state.step > first)

@@ -47,6 +47,8 @@ static json_t *method_settings(const struct ivon_train_options *options, const c
         "warmup", (json_int_t)options->warmup, "seed", (json_int_t)options->seed, "debias",
         flag(options->debias), "batch", (json_int_t)options->batch, "accumulate",
         (json_int_t)options->accumulate, "augment", report_json_text(augment));
+    json_object_set_new(settings, "lanes",
+                        options->lanes ? json_integer((json_int_t)options->lanes) : json_null());
     json_object_set_new(settings, "average", report_json_number(options->average));
     json_object_set_new(settings, "dtype", json_string(ivon_dtype_name(options->mean_dtype)));
     json_object_set_new(settings, "restarts", restarts_json(options));

@@ -177,7 +177,7 @@ struct train_directory;
 /*
  * Looks at a directory, which need not exist. Where it holds checkpoints, *newest receives with
  * `resume` the path of the one of the latest step, to be freed; else, unless `replace`, this fails
- * with IVON_ERROR_CREATE. *newest is null otherwise.
+ * with IVON_ERROR_CREATE. *newest is null otherwise. Of several ranks only rank 0 looks.
  */
 int train_directory_open(struct train_directory **directory, const char *path, bool replace,
                          bool resume, char **newest, struct ivon_error *error);

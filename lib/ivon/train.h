@@ -13,8 +13,8 @@
  * sum over that of the w_y. Then λ is still the number of losses: the posterior is that of the sum
  * of the losses with weights whose mean over them is 1.
  *
- * A training depends on network, data, options and seed alone, to the last bit: not on threads, and
- * not on whether it was interrupted and resumed.
+ * A training depends on network, data, options and seed alone, to the last bit: not on threads and
+ * ranks (ivon/ranks.h), and not on whether it was interrupted and resumed.
  */
 #ifndef IVON_TRAIN_H
 #define IVON_TRAIN_H
@@ -216,6 +216,16 @@ struct ivon_train_options {
     /* IVON, EVON, Bayes by Backprop: every second sample of the training, counted through its
        steps, takes the noise of the one before it, negated. */
     bool antithetic;
+
+    /*
+     * Into so many lanes the examples of a step are divided, which threads and ranks share, and
+     * whose gradients are added in their order: another number gives other last bits. At most 1024,
+     * and not more than examples; where batch norms are trained, the examples have to be a multiple
+     * of it. 0: a power of two up to 8, so that each lane has 16 examples or more. Each rank holds
+     * a gradient and the values of so many lanes at a time as it has threads, but of 8 at least,
+     * and of 8 where resources.memory is not 0.
+     */
+    size_t lanes;
 };
 
 /* The defaults of a method: those of the papers and, of AdamW and SGD, PyTorch's; 1 epoch of
@@ -252,7 +262,8 @@ struct ivon_trainer;
 /*
  * Reads all examples into memory, and checks everything that can be before the work. `targets`
  * names the field of targets. Sources, examples and the selection are not needed afterwards; the
- * pairs of inputs are.
+ * pairs of inputs are. With ranks (resources.ranks) each of them has the whole state, the same on
+ * all; gradients and tests are shared, and their results reach all.
  */
 IVON_API int ivon_trainer_new(struct ivon_trainer **trainer, const struct ivon_train_start *start,
                               struct ivon_examples *examples, const char *targets,

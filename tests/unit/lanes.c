@@ -82,7 +82,7 @@ static struct ivon_examples *open_sample(void)
 }
 
 static struct ivon_trainer *trainer_of(struct ivon_network *network, struct ivon_examples *examples,
-                                       size_t batch, size_t accumulate, int threads)
+                                       size_t batch, size_t accumulate, int threads, size_t lanes)
 {
     struct ivon_train_options options = ivon_train_defaults(IVON_METHOD_SGD);
     struct ivon_train_start start = {.network = network};
@@ -93,6 +93,7 @@ static struct ivon_trainer *trainer_of(struct ivon_network *network, struct ivon
     options.rate = 0.1;
     options.batch = batch;
     options.accumulate = accumulate;
+    options.lanes = lanes;
     options.resources.threads = threads;
     if (ivon_trainer_new(&trainer, &start, examples, "y", &options, &error))
         fail_msg("%s", error.message);
@@ -232,18 +233,18 @@ static void check_gradient(struct ivon_trainer *trainer, size_t lanes, size_t ea
             below = mean_loss(trainer, lanes, each, parameters);
             parameters[p][i] = kept;
             double expected = (above - below) / 2e-5;
-            double found = (double)trainer->lanes[0].gradients.arrays[parameter_at(trainer, p)][i];
+            double found = (double)trainer->gradient.arrays[parameter_at(trainer, p)][i];
             if (!(fabs(found - expected) <= 1e-4))
                 fail_msg("%zu lanes, %s[%zu]: %.9g, expected %.9g", lanes, names[p], i, found,
                          expected);
         }
 }
 
-static void lanes_of(size_t batch, size_t accumulate, int threads, size_t lanes)
+static void lanes_asked(size_t batch, size_t accumulate, int threads, size_t asked, size_t lanes)
 {
     struct ivon_examples *examples = open_sample();
     struct ivon_network *network = network_of_two();
-    struct ivon_trainer *trainer = trainer_of(network, examples, batch, accumulate, threads);
+    struct ivon_trainer *trainer = trainer_of(network, examples, batch, accumulate, threads, asked);
     size_t each = batch * accumulate / lanes;
     double *parameters[COUNT];
     float before[4 * IN] = {0};
@@ -275,6 +276,11 @@ static void lanes_of(size_t batch, size_t accumulate, int threads, size_t lanes)
     ivon_examples_close(examples);
 }
 
+static void lanes_of(size_t batch, size_t accumulate, int threads, size_t lanes)
+{
+    lanes_asked(batch, accumulate, threads, 0, lanes);
+}
+
 /* The number of lanes is a power of two that examples are a multiple of, with 16 or more in
    each. */
 static void lanes(void **unused)
@@ -289,8 +295,17 @@ static void lanes(void **unused)
     lanes_of(136, 1, 2, 8);
 }
 
+/* More of them than places come in waves, of which the last may have fewer. */
+static void lanes_chosen(void **unused)
+{
+    (void)unused;
+    lanes_asked(144, 1, 1, 9, 9);
+    lanes_asked(150, 1, 2, 25, 25);
+    lanes_asked(75, 2, 2, 3, 3);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(lanes)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(lanes), cmocka_unit_test(lanes_chosen)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

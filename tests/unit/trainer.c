@@ -180,7 +180,7 @@ static void check_gradient(struct ivon_trainer *trainer, struct ivon_examples *e
     for (size_t p = 0; p < trainer->network->parameter_count; p++)
         for (size_t i = 0; i < trainer_parameter(trainer, p)->count; i += 1 + i / 20) {
             float *m = optimizer_mean(trainer->optimizer, p) + i;
-            double found = (double)trainer->lanes[0].gradients.arrays[p][i];
+            double found = (double)trainer->gradient.arrays[p][i];
             double expected = (4 * difference(trainer, examples, m, step) -
                                difference(trainer, examples, m, 2 * step)) /
                               3;
@@ -254,7 +254,7 @@ static void losses_are_smoothed_and_weighted(void **unused)
         for (size_t i = 0; i < trainer_parameter(trainer, p)->count; i += 2) {
             double expected_slope = trained_difference(trainer, p, i, step);
             compute(trainer);
-            double found = (double)trainer->lanes[0].gradients.arrays[p][i];
+            double found = (double)trainer->gradient.arrays[p][i];
             assert_true(fabs(found - expected_slope) < tolerance);
         }
     ivon_trainer_free(trainer);
@@ -274,8 +274,8 @@ static void losses_are_smoothed_and_weighted(void **unused)
 
 static float *copy_gradient(const struct ivon_trainer *trainer)
 {
-    float *copy = malloc(trainer->lanes[0].gradients.size);
-    memcpy(copy, trainer->lanes[0].gradients.data, trainer->lanes[0].gradients.size);
+    float *copy = malloc(trainer->gradient.size);
+    memcpy(copy, trainer->gradient.data, trainer->gradient.size);
     return copy;
 }
 
@@ -299,7 +299,7 @@ static void dropout_is_that_of_its_masks(void **unused)
                                    trained_difference(trainer, p, i, 2 * step)) /
                                   3;
                 compute(trainer);
-                double found = (double)trainer->lanes[0].gradients.arrays[p][i];
+                double found = (double)trainer->gradient.arrays[p][i];
                 if (!(fabs(found - expected) < tolerance))
                     fail_msg("%s, '%s' %zu: %g, differences %g", data->architecture,
                              trainer_parameter(trainer, p)->name, i, found, expected);
@@ -395,8 +395,8 @@ static void batches_and_tiles(void **unused)
     compute(whole);
     compute(parts);
     float *expected = copy_gradient(whole), *found = copy_gradient(parts);
-    size_t size = whole->lanes[0].gradients.size;
-    assert_int_equal(size, parts->lanes[0].gradients.size);
+    size_t size = whole->gradient.size;
+    assert_int_equal(size, parts->gradient.size);
     assert_memory_equal(expected, found, size);
     size_t least = net_derivative_memory(whole->lanes[0].worker->derivative);
     options.resources.memory = least + whole->data.size; /* of two lanes */
@@ -404,8 +404,7 @@ static void batches_and_tiles(void **unused)
     assert_true(small->runner.tile < whole->runner.tile);
     compute(small);
     for (size_t i = 0; i < size / sizeof(float); i++)
-        assert_true(fabs((double)small->lanes[0].gradients.data[i] - (double)expected[i]) <
-                    37 * 0x1p-24);
+        assert_true(fabs((double)small->gradient.data[i] - (double)expected[i]) < 37 * 0x1p-24);
     free(expected);
     free(found);
     ivon_trainer_free(whole);

@@ -918,6 +918,7 @@ RULES = {
         "hess-every": rarely(values(1, 2, 10), 0.2), "rescale-lr": flag,
         "no-rescale-lr": flag, "debias": flag, "no-debias": flag, "clip-norm": values(1e-3, 1, 100),
         "epochs": None, "steps": None, "batch": values(1, 3, 7, 50), "accumulate": values(1, 2, 3),
+        "lanes": rarely(values(1, 2, 3, 7, 20, wrong=(0, 1025)), 0.2),
         "schedule": values("constant", "cosine", "linear", edge=0.02), "warmup": values(0, 1, 3, 100),
         "restarts": restarts,
         "class-weights": class_weights,

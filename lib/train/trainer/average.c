@@ -13,7 +13,7 @@
 #include "core/thread_pool.h"
 #include "train/trainer/private.h"
 
-enum { WORTH_A_THREAD = 1 << 15 /* elements */ };
+enum { WORTH_A_THREAD = 1 << 15 /* elements */, THREADS_MAX = 8 };
 
 int average_begin(struct ivon_trainer *trainer, struct ivon_error *error)
 {
@@ -60,7 +60,7 @@ int average_add(struct ivon_trainer *trainer, struct ivon_error *error)
     struct averaging averaging = {trainer, (1 - decay) / -expm1((double)steps * log(decay))};
     uint64_t threads = trainer->parameter_elements / WORTH_A_THREAD + 1;
     return code ? code
-                : thread_pool_run(trainer->pool, threads < LANES_MAX ? (int)threads : LANES_MAX,
+                : thread_pool_run(trainer->pool, threads < THREADS_MAX ? (int)threads : THREADS_MAX,
                                   trainer->network->parameter_count, average_parameter, &averaging,
                                   error);
 }

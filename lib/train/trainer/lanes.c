@@ -5,22 +5,27 @@
 
 #include "core/error.h"
 #include "core/meter.h"
+#include "core/parallel.h"
+#include "core/ranks.h"
 #include "core/thread_pool.h"
 #include "train/trainer/private.h"
 
 enum {
     TILE_MEMORY = 8 << 20, /* bytes of values and adjoints that caches hold */
     LANE_EXAMPLES = 16,    /* at least so many in each of several lanes: it has sums of its own */
-    RANGE = 1 << 15        /* elements that are added at a time */
+    RANGE = 1 << 15,       /* elements that are added at a time */
+    ADDING_THREADS = 8
 };
 
 static const double STATISTICS_MOMENTUM = 0.1; /* as in PyTorch */
 
-/* Bytes that the values of one lane may take; 0: any number. */
+/* Bytes that the values of one lane may take; 0: any number. With such a limit there are not more
+   places than lanes are counted here. */
 static size_t lane_memory(const struct ivon_trainer *trainer)
 {
     size_t all = trainer->options.resources.memory, data = trainer->data.size;
     size_t lanes = trainer->lane_count ? trainer->lane_count : 1;
+    lanes = lanes < LANES_CHOSEN_MAX ? lanes : LANES_CHOSEN_MAX;
     size_t left = all > data ? (all - data) / lanes : 0;
     return all && !left ? 1 : left;
 }
@@ -36,10 +41,42 @@ static bool normalizes(const struct ivon_trainer *trainer)
 static size_t count_lanes(const struct ivon_trainer *trainer, size_t examples)
 {
     size_t lanes = 1;
-    while (2 * lanes <= LANES_MAX && 2 * lanes * LANE_EXAMPLES <= examples &&
+    while (2 * lanes <= LANES_CHOSEN_MAX && 2 * lanes * LANE_EXAMPLES <= examples &&
            (!normalizes(trainer) || examples % (2 * lanes) == 0))
         lanes *= 2;
     return lanes;
+}
+
+/* Sets the number of lanes, and of examples in each but the last, which may have fewer. */
+static int lanes_divide(struct ivon_trainer *trainer, struct ivon_error *error)
+{
+    size_t examples = trainer->batch * trainer->options.accumulate;
+    size_t lanes = trainer->options.lanes ? trainer->options.lanes : count_lanes(trainer, examples);
+    if (lanes > examples || (normalizes(trainer) && examples % lanes != 0))
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%zu lanes of the %zu examples of a step, expected %s", lanes,
+                              examples,
+                              lanes > examples ? "not more of them than examples"
+                                               : "a number that divides them: each lane is "
+                                                 "normalized by its own");
+    trainer->lane_size = (examples + lanes - 1) / lanes;
+    trainer->lane_count = (examples + trainer->lane_size - 1) / trainer->lane_size;
+    return 0;
+}
+
+/* A thread for each place, and a gradient; where memory is limited, lanes wait for one another.
+   All ranks have as many as rank 0 would. */
+static int choose_places(struct ivon_trainer *trainer, struct ivon_error *error)
+{
+    const struct ivon_resources *resources = &trainer->options.resources;
+    size_t ranks = (size_t)ivon_ranks_count(resources->ranks);
+    size_t most = (size_t)ivon_parallel_threads(resources->threads);
+    size_t share = (trainer->lane_count + ranks - 1) / ranks;
+    if (most < LANES_CHOSEN_MAX || resources->memory)
+        most = LANES_CHOSEN_MAX;
+    trainer->lane_places = share < most ? share : most;
+    return ivon_ranks_share(resources->ranks, &trainer->lane_places, sizeof trainer->lane_places,
+                            error);
 }
 
 /* As many examples at a time as caches and the allowed memory hold, in tiles of one size. */
@@ -58,7 +95,6 @@ static void trainer_lanes_choose_tile(struct ivon_trainer *trainer, size_t first
 
 int lanes_choose(struct ivon_trainer *trainer, struct ivon_error *error)
 {
-    size_t examples = trainer->batch * trainer->options.accumulate;
     struct runner *runner = &trainer->runner;
     *runner = (struct runner){.network = trainer->network,
                               .mode = RUNNER_SUMS,
@@ -66,9 +102,11 @@ int lanes_choose(struct ivon_trainer *trainer, struct ivon_error *error)
                               .memory = trainer->options.resources.memory,
                               .check = outputs_check,
                               .check_context = &trainer->outputs};
-    trainer->lane_count = count_lanes(trainer, examples);
-    trainer->lane_size = (examples + trainer->lane_count - 1) / trainer->lane_count;
-    int code = runner_measure(runner, &trainer->data.feed,
+    int code = lanes_divide(trainer, error);
+    if (!code)
+        code = choose_places(trainer, error);
+    if (!code)
+        code = runner_measure(runner, &trainer->data.feed,
                               normalizes(trainer) ? trainer->lane_size : 1, error);
     if (code || normalizes(trainer) || trainer->data.feed.fixed > 0)
         return code;
@@ -79,45 +117,78 @@ int lanes_choose(struct ivon_trainer *trainer, struct ivon_error *error)
     return code;
 }
 
-static int make_lane(struct ivon_trainer *trainer, struct lane *lane, struct ivon_error *error)
+/* The first of all lanes has its gradient where the sum begins. */
+static bool needs_gradients(const struct ivon_trainer *trainer, size_t place)
 {
+    struct ivon_ranks *ranks = trainer->options.resources.ranks;
+    size_t wave = trainer->lane_places * (size_t)ivon_ranks_count(ranks);
+    return place || ivon_ranks_rank(ranks) || wave < trainer->lane_count;
+}
+
+static size_t count_sums(const struct ivon_trainer *trainer)
+{
+    return 1 + net_training_size(trainer->training);
+}
+
+static int make_lane(struct ivon_trainer *trainer, size_t place, struct ivon_error *error)
+{
+    struct lane *lane = &trainer->lanes[place];
+    struct net_masks masks = {dropout_words, lane};
     size_t tile = trainer->runner.tile, rows = tile * trainer->outputs.tokens;
     size_t targets = tile * outputs_targets(&trainer->outputs);
+    lane->worker = &trainer->runner.workers[place];
+    lane->trainer = trainer;
+    net_derivative_set_masks(lane->worker->derivative, &masks);
     lane->labels = calloc(targets, sizeof *lane->labels);
     lane->numbers = calloc(targets, sizeof *lane->numbers);
     lane->adjoint = calloc(rows * trainer->outputs.k, sizeof *lane->adjoint);
     lane->row_loss = calloc(rows, sizeof *lane->row_loss);
-    lane->statistics = calloc(net_training_size(trainer->training) + 1, sizeof *lane->statistics);
-    return lane->labels && lane->numbers && lane->adjoint && lane->row_loss && lane->statistics
-               ? weights_init(&lane->gradients, trainer->network, error)
-               : ivon_error_memory(error);
+    lane->sums = calloc(count_sums(trainer), sizeof *lane->sums);
+    if (!lane->labels || !lane->numbers || !lane->adjoint || !lane->row_loss || !lane->sums)
+        return ivon_error_memory(error);
+    int code = needs_gradients(trainer, place)
+                   ? weights_init(&lane->gradients, trainer->network, error)
+                   : 0;
+    trainer->lane_gradients[place] = lane->gradients.data;
+    trainer->lane_sums[place] = lane->sums;
+    return code;
 }
 
 int lanes_make(struct ivon_trainer *trainer, struct ivon_error *error)
 {
-    int code = runner_start(&trainer->runner, &trainer->data.feed, (int)trainer->lane_count, error);
-    for (size_t i = 0; i < trainer->lane_count && !code; i++) {
-        struct net_masks masks = {dropout_words, &trainer->lanes[i]};
-        trainer->lanes[i].worker = &trainer->runner.workers[i];
-        trainer->lanes[i].trainer = trainer;
-        net_derivative_set_masks(trainer->lanes[i].worker->derivative, &masks);
-        code = make_lane(trainer, &trainer->lanes[i], error);
-    }
+    size_t places = trainer->lane_places;
+    int code = runner_start(&trainer->runner, &trainer->data.feed, (int)places, error);
+    if (!code)
+        code = weights_init(&trainer->gradient, trainer->network, error);
+    trainer->lanes = calloc(places, sizeof *trainer->lanes);
+    trainer->lane_gradients = calloc(places, sizeof *trainer->lane_gradients);
+    trainer->lane_sums = calloc(places, sizeof *trainer->lane_sums);
+    trainer->sums = calloc(count_sums(trainer), sizeof *trainer->sums);
+    if (!code &&
+        (!trainer->lanes || !trainer->lane_gradients || !trainer->lane_sums || !trainer->sums))
+        code = ivon_error_memory(error);
+    for (size_t i = 0; i < places && !code; i++)
+        code = make_lane(trainer, i, error);
     return code;
 }
 
 void lanes_release(struct ivon_trainer *trainer)
 {
     runner_stop(&trainer->runner);
-    for (size_t i = 0; i < LANES_MAX; i++) {
+    for (size_t i = 0; i < trainer->lane_places && trainer->lanes; i++) {
         struct lane *lane = &trainer->lanes[i];
         weights_release(&lane->gradients);
         free(lane->labels);
         free(lane->numbers);
         free(lane->adjoint);
         free(lane->row_loss);
-        free(lane->statistics);
+        free(lane->sums);
     }
+    free(trainer->lanes);
+    free(trainer->lane_gradients);
+    free(trainer->lane_sums);
+    free(trainer->sums);
+    weights_release(&trainer->gradient);
 }
 
 /* Loss and adjoints of a tile: e over the weight of the step's losses; 0 for what fills the tile
@@ -136,25 +207,33 @@ static void trainer_lanes_evaluate(const struct ivon_trainer *trainer, struct la
     likelihood_residual(likelihood, rows, lane->adjoint, &targets, lane->adjoint);
     objective_apply(&trainer->objective, rows, f, &targets, lane->adjoint, lane->row_loss);
     for (size_t i = 0; i < rows; i++)
-        lane->loss += lane->row_loss[i];
+        lane->sums[0] += lane->row_loss[i];
     for (size_t i = 0; i < rows * k; i++)
         lane->adjoint[i] *= scale;
     memset(lane->adjoint + rows * k, 0, (all - rows * k) * sizeof *lane->adjoint);
 }
 
-static int run_lane(void *context, size_t i, int thread, struct ivon_error *error)
+/* Returns the memory for the gradient of the lane at a place. */
+static struct weights *lane_gradients(struct ivon_trainer *trainer, size_t place)
+{
+    return trainer->first_lane + place ? &trainer->lanes[place].gradients : &trainer->gradient;
+}
+
+static int run_lane(void *context, size_t place, int thread, struct ivon_error *error)
 {
     (void)thread;
     struct ivon_trainer *trainer = context;
-    struct lane *lane = &trainer->lanes[i];
-    size_t all = trainer->batch * trainer->options.accumulate, end = (i + 1) * trainer->lane_size;
-    end = end < all ? end : all;
-    memset(lane->gradients.data, 0, lane->gradients.size);
-    lane->loss = 0;
+    struct lane *lane = &trainer->lanes[place];
+    struct weights *gradients = lane_gradients(trainer, place);
+    size_t all = trainer->batch * trainer->options.accumulate;
+    size_t begin = (trainer->first_lane + place) * trainer->lane_size;
+    size_t end = begin + trainer->lane_size < all ? begin + trainer->lane_size : all;
+    memset(gradients->data, 0, gradients->size);
+    lane->sums[0] = 0;
     size_t tile = trainer->runner.tile;
     struct net_derivative *derivative = lane->worker->derivative;
     int code = runner_worker_set(lane->worker, trainer->parameters, error);
-    for (size_t at = i * trainer->lane_size; at < end && !code; at += tile) {
+    for (size_t at = begin; at < end && !code; at += tile) {
         size_t count = end - at < tile ? end - at : tile;
         const float *f;
         if (!trainer->begun)
@@ -170,54 +249,100 @@ static int run_lane(void *context, size_t i, int thread, struct ivon_error *erro
         if (!at && isnan(trainer->rate))
             trainer->probabilities |= outputs_are_probabilities(&trainer->outputs, f,
                                                                 count * trainer->outputs.tokens);
-        net_derivative_statistics(derivative, lane->statistics);
+        net_derivative_statistics(derivative, lane->sums + 1);
         trainer_lanes_evaluate(trainer, lane, f, count);
-        net_derivative_backward(derivative, lane->adjoint, lane->gradients.arrays);
+        net_derivative_backward(derivative, lane->adjoint, gradients->arrays);
     }
     return code;
+}
+
+/* The sum. */
+
+/* The lanes of a wave that this rank has: `count` from trainer->first_lane on. */
+struct lanes_wave {
+    struct ivon_trainer *trainer;
+    size_t count;
+};
+
+/* The first of all lanes is in the sum already. */
+static size_t wave_first_place(const struct lanes_wave *wave)
+{
+    return wave->trainer->first_lane == 0;
 }
 
 static int add_range(void *context, size_t i, int thread, struct ivon_error *error)
 {
     (void)thread;
     (void)error;
-    struct ivon_trainer *trainer = context;
-    size_t first = i * RANGE, count = trainer->lanes[0].gradients.size / sizeof(float);
+    const struct lanes_wave *wave = context;
+    const struct ivon_trainer *trainer = wave->trainer;
+    size_t first = i * RANGE, count = trainer->gradient.size / sizeof(float);
     size_t end = first + RANGE < count ? first + RANGE : count;
-    float *sum = trainer->lanes[0].gradients.data;
-    for (size_t l = 1; l < trainer->lane_count; l++) {
-        const float *other = trainer->lanes[l].gradients.data;
+    float *sum = trainer->gradient.data;
+    for (size_t place = wave_first_place(wave); place < wave->count; place++) {
+        const float *other = trainer->lanes[place].gradients.data;
         for (size_t j = first; j < end; j++)
             sum[j] += other[j];
     }
     return 0;
 }
 
+/* Adds the gradients of the lanes of all ranks. In a process alone threads share the elements. */
+static int add_gradients(struct lanes_wave *wave, struct ivon_error *error)
+{
+    struct ivon_trainer *trainer = wave->trainer;
+    struct ivon_ranks *ranks = trainer->options.resources.ranks;
+    size_t count = trainer->gradient.size / sizeof(float), first = wave_first_place(wave);
+    size_t added = wave->count > first ? wave->count - first : 0;
+    if (ranks)
+        return ranks_sum_floats(ranks, trainer->gradient.data, trainer->lane_gradients + first,
+                                added, count, error);
+    return added ? thread_pool_run(trainer->pool, ADDING_THREADS, (count + RANGE - 1) / RANGE,
+                                   add_range, wave, error)
+                 : 0;
+}
+
+/* Runs the lanes of this rank, and adds those of all: a rank that fails says so, and all fail. */
+static int lanes_run_wave(struct lanes_wave *wave, struct ivon_error *error)
+{
+    struct ivon_trainer *trainer = wave->trainer;
+    struct ivon_ranks *ranks = trainer->options.resources.ranks;
+    int code = thread_pool_run(trainer->pool, (int)trainer->lane_places, wave->count, run_lane,
+                               trainer, error);
+    if (!code && !wave->count && !trainer->begun)
+        code = progress_ask(&trainer->options.resources.progress, error);
+    if (code)
+        return ivon_ranks_agree(ranks, code, error);
+    code = add_gradients(wave, error);
+    return code ? code
+                : ranks_sum_doubles(ranks, trainer->sums, trainer->lane_sums, wave->count,
+                                    count_sums(trainer), error);
+}
+
 /* Moves running statistics towards the mean of those of the lanes. */
 static void trainer_lanes_move_statistics(struct ivon_trainer *trainer)
 {
-    double *sum = trainer->lanes[0].statistics, lanes = (double)trainer->lane_count;
-    for (size_t j = 0; j < net_training_size(trainer->training); j++) {
-        for (size_t l = 1; l < trainer->lane_count; l++)
-            sum[j] += trainer->lanes[l].statistics[j];
-        sum[j] /= lanes;
-    }
-    net_training_update(trainer->training, sum, STATISTICS_MOMENTUM);
+    double *sums = trainer->sums + 1, lanes = (double)trainer->lane_count;
+    for (size_t j = 0; j < net_training_size(trainer->training); j++)
+        sums[j] /= lanes;
+    net_training_update(trainer->training, sums, STATISTICS_MOMENTUM);
 }
 
 int lanes_gradient(struct ivon_trainer *trainer, double *loss, struct ivon_error *error)
 {
-    size_t count = trainer->lanes[0].gradients.size / sizeof(float);
-    int code = thread_pool_run(trainer->pool, LANES_MAX, trainer->lane_count, run_lane, trainer,
-                               error);
-    if (!code && trainer->lane_count > 1)
-        code = thread_pool_run(trainer->pool, LANES_MAX, (count + RANGE - 1) / RANGE, add_range,
-                               trainer, error);
+    struct ivon_ranks *ranks = trainer->options.resources.ranks;
+    size_t all = trainer->lane_places * (size_t)ivon_ranks_count(ranks);
+    int code = 0;
+    memset(trainer->sums, 0, count_sums(trainer) * sizeof *trainer->sums);
+    for (size_t first = 0; first < trainer->lane_count && !code; first += all) {
+        size_t left = trainer->lane_count - first;
+        struct ranks_range own = ranks_range(ranks, left < all ? left : all);
+        struct lanes_wave wave = {trainer, own.end - own.first};
+        trainer->first_lane = first + own.first;
+        code = lanes_run_wave(&wave, error);
+    }
+    *loss = trainer->sums[0] * trainer->scale;
     if (!code && normalizes(trainer))
         trainer_lanes_move_statistics(trainer);
-    *loss = 0;
-    for (size_t i = 0; i < trainer->lane_count; i++)
-        *loss += trainer->lanes[i].loss;
-    *loss *= trainer->scale;
     return code;
 }

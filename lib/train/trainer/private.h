@@ -6,7 +6,7 @@
  * the masks of trainer/dropout.c, steps by trainer/step.c, an average of their means by
  * trainer/average.c, the state, which trainer/state.c lists, as a checkpoint by trainer/source.c
  * and, of smaller means, trainer/rounded.c, and back by trainer/resume.c, losses on other data by
- * trainer/test.c.
+ * trainer/test.c; trainer/ranks.c compares the states of several ranks.
  */
 #ifndef TRAIN_TRAINER_PRIVATE_H
 #define TRAIN_TRAINER_PRIVATE_H
@@ -64,24 +64,34 @@ struct chosen {
 };
 
 /*
- * A share of every step's examples, worked on by one thread, tile by tile. How many lanes there
- * are, and which examples a lane has, does not depend on the threads.
+ * Lanes are shares of every step's examples, each worked on by one thread, tile by tile. How many
+ * there are, and which examples a lane has, depends neither on threads nor on ranks, and sums are
+ * taken in the order of lanes. This is the place where one of them is worked on: where there are
+ * more lanes than places of all ranks, they come in waves.
+ *
+ *   lanes    | 0  1 | 2  3 | 4  5 | 6  7 |     2 places on each of 2 ranks
+ *   rank     |   0  |   1  |   0  |   1  |
+ *   wave     |      0      |      1      |
  */
 struct lane {
     struct runner_worker *worker; /* borrowed */
-    struct weights gradients;
+    struct weights gradients;     /* empty in a place that needs none beside the sum */
     int64_t *labels;
     float *numbers;
-    float *adjoint;     /* tile × T × K: p, and then e */
-    double *row_loss;   /* tile × T */
-    double *statistics; /* of batch norms; see net/graph/training.h */
-    double loss;        /* the sum over the lane's examples */
+    float *adjoint;   /* tile × T × K: p, and then e */
+    double *row_loss; /* tile × T */
+    double *sums;     /* the loss over the lane's examples; statistics of batch norms:
+                         net/graph/training.h */
     const struct ivon_trainer *trainer;
     const struct chosen *chosen; /* the examples of its tile */
     size_t present;              /* of them */
 };
 
-enum { LANES_MAX = 8 };
+enum {
+    LANES_CHOSEN_MAX = 8, /* lanes where the options leave their number open; and places, unless
+                             there are more threads */
+    LANES_MAX = 1024
+};
 
 /* A posterior that takes the place of weight decay, of the parameters that it has. */
 struct training_prior {
@@ -140,13 +150,19 @@ struct ivon_trainer {
     uint64_t order_epoch;  /* UINT64_MAX: none yet */
     struct chosen *chosen; /* of a step: batch × accumulate */
 
-    struct runner runner; /* has a worker for each lane */
-    struct lane lanes[LANES_MAX];
+    struct runner runner; /* has a worker for each place */
+    struct lane *lanes;   /* the places */
+    size_t lane_places;
     size_t lane_count, lane_size; /* lanes, and the examples of each */
-    double scale;                 /* of adjoints: 1/(weight of the step's losses) */
-    bool probabilities;           /* the first outputs of all were, where logits are taken */
-    unsigned sample;              /* of the step's weights, from 0 */
-    bool begun;                   /* the step has used a sample: it cannot be stopped any more */
+    size_t first_lane;            /* of this rank in this wave */
+    struct weights gradient;      /* the sum over the lanes */
+    double *sums;                 /* likewise, of their `sums` */
+    const float **lane_gradients; /* of the places, as the next */
+    const double **lane_sums;
+    double scale;       /* of adjoints: 1/(weight of the step's losses) */
+    bool probabilities; /* the first outputs of all were, where logits are taken */
+    unsigned sample;    /* of the step's weights, from 0 */
+    bool begun;         /* the step has used a sample: it cannot be stopped any more */
     double loss, rate;
     double rate_scale; /* of the rate, beside the schedule's factor */
 };
@@ -295,8 +311,12 @@ int lanes_choose(struct ivon_trainer *trainer, struct ivon_error *error);
 int lanes_make(struct ivon_trainer *trainer, struct ivon_error *error);
 void lanes_release(struct ivon_trainer *trainer);
 
-/* The gradient of the chosen examples' mean loss at the parameters, in the first lane's arrays, and
-   that loss. */
+/* The gradient of the chosen examples' mean loss at the parameters, in trainer->gradient, and that
+   loss; of all ranks. */
 int lanes_gradient(struct ivon_trainer *trainer, double *loss, struct ivon_error *error);
+
+/* Fails where ranks have other means or Hessians than rank 0, after the last step of an epoch or of
+   the training. */
+int trainer_ranks_compare(const struct ivon_trainer *trainer, struct ivon_error *error);
 
 #endif

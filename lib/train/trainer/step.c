@@ -64,9 +64,8 @@ int ivon_trainer_step(struct ivon_trainer *trainer, struct ivon_error *error)
             code = prior_pull(trainer, error);
         if (code)
             return code;
-        code = optimizer_step(trainer->optimizer,
-                              (const float *const *)trainer->lanes[0].gradients.arrays, factor,
-                              draw, &report, error);
+        code = optimizer_step(trainer->optimizer, (const float *const *)trainer->gradient.arrays,
+                              factor, draw, &report, error);
         if (code)
             return code;
         sum += loss;
@@ -75,5 +74,6 @@ int ivon_trainer_step(struct ivon_trainer *trainer, struct ivon_error *error)
         return spoilt(trainer, &report, error);
     trainer->loss = sum / options->samples;
     trainer->rate = factor * options->rate;
-    return average_add(trainer, error);
+    int code = average_add(trainer, error);
+    return code ? code : trainer_ranks_compare(trainer, error);
 }

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/meter.h"
 #include "core/parallel.h"
+#include "core/ranks.h"
 #include "train/trainer/private.h"
 
 enum { BLOCK_TILES = 64 /* read at a time */ };
@@ -18,6 +19,7 @@ struct testing {
     double *losses; /* of each row of a block */
     float *errors;  /* likewise */
     struct ivon_ratio loss, missed;
+    uint64_t round;                /* the first example of the blocks that ranks have now */
     const struct measure *measure; /* null: the above are wanted */
     double *values;                /* M of every example, or of its tokens */
 };
@@ -124,12 +126,81 @@ static int test_block(struct testing *testing, struct meter *meter, uint64_t fir
 {
     struct labelled *data = &testing->data;
     int code = labelled_load(data, &testing->runner, first, error);
+    return code ? code
+                : runner_run_block(&testing->runner, &data->feed,
+                                   testing->measure ? test_measure_tile : test_tile, testing, meter,
+                                   error);
+}
+
+/* Ranks: a block of each in turn, which rank 0 adds in the order of examples. */
+
+static uint64_t test_round_first(const struct testing *testing, int rank)
+{
+    return testing->round + (uint64_t)rank * testing->data.limit;
+}
+
+static size_t test_round_describe(void *context, int rank, struct ranks_piece *pieces, size_t limit)
+{
+    const struct testing *testing = context;
+    uint64_t left = testing->data.count - test_round_first(testing, rank);
+    size_t examples = left < testing->data.limit ? (size_t)left : testing->data.limit;
+    size_t rows = examples * testing->trainer->outputs.tokens;
+    if (limit < 2)
+        return 0;
+    pieces[0] = (struct ranks_piece){testing->losses, rows * sizeof *testing->losses};
+    pieces[1] = (struct ranks_piece){testing->errors, rows * sizeof *testing->errors};
+    return 2;
+}
+
+static int test_round_take(void *context, int rank, struct ivon_error *error)
+{
+    struct testing *testing = context;
+    int code = rank ? labelled_read_targets(&testing->data, test_round_first(testing, rank), error)
+                    : 0;
     if (!code)
-        code = runner_run_block(&testing->runner, &data->feed,
-                                testing->measure ? test_measure_tile : test_tile, testing, meter,
-                                error);
+        test_add_block(testing);
+    return code;
+}
+
+static int test_round(struct testing *testing, struct meter *meter, struct ivon_error *error)
+{
+    struct ivon_ranks *ranks = testing->trainer->options.resources.ranks;
+    struct ranks_round round = {
+        .describe = test_round_describe, .take = test_round_take, .context = testing};
+    uint64_t own = test_round_first(testing, ivon_ranks_rank(ranks));
+    for (int r = 0; r < ivon_ranks_count(ranks); r++)
+        round.present += test_round_first(testing, r) < testing->data.count;
+    int code = own < testing->data.count ? test_block(testing, meter, own, error) : 0;
+    return ranks_round_take(ranks, &round, code, error);
+}
+
+/* Blocks of whole tiles, so that every rank has some; the sums are those of all. */
+static int test_share(struct testing *testing, struct meter *meter, struct ivon_error *error)
+{
+    struct ivon_ranks *ranks = testing->trainer->options.resources.ranks;
+    struct labelled *data = &testing->data;
+    size_t count = (size_t)ivon_ranks_count(ranks), tile = testing->runner.tile;
+    size_t tiles = (size_t)((data->count + tile - 1) / tile), share = (tiles + count - 1) / count;
+    int code = 0;
+    data->limit = share < BLOCK_TILES ? share * tile : BLOCK_TILES * tile;
+    for (; testing->round < data->count && !code; testing->round += count * data->limit)
+        code = test_round(testing, meter, error);
     if (!code)
-        (testing->measure ? test_measure_block : test_add_block)(testing);
+        code = ivon_ranks_share(ranks, &testing->loss, sizeof testing->loss, error);
+    return code ? code : ivon_ranks_share(ranks, &testing->missed, sizeof testing->missed, error);
+}
+
+static int test_all(struct testing *testing, struct meter *meter, struct ivon_error *error)
+{
+    struct labelled *data = &testing->data;
+    int code = 0;
+    if (!testing->measure)
+        return test_share(testing, meter, error);
+    for (uint64_t first = 0; first < data->count && !code; first += data->capacity) {
+        code = test_block(testing, meter, first, error);
+        if (!code)
+            test_measure_block(testing);
+    }
     return code;
 }
 
@@ -148,8 +219,8 @@ static int trainer_test_run(struct testing *testing, struct ivon_examples *examp
     if (!code)
         code = trainer_test_prepare(testing, error);
     meter_init(&meter, &options->resources.progress, 0);
-    for (uint64_t first = 0; first < testing->data.count && !code; first += testing->data.capacity)
-        code = test_block(testing, &meter, first, error);
+    if (!code)
+        code = test_all(testing, &meter, error);
     meter_release(&meter);
     trainer_test_release(testing);
     return code;

@@ -142,6 +142,9 @@ static int trainer_check_options(const struct ivon_train_options *options, struc
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "means of type %d, expected f32, bf16 or f16",
                               (int)options->mean_dtype);
+    if (options->lanes > LANES_MAX)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%zu lanes, expected at most %d",
+                              options->lanes, LANES_MAX);
     if (!options->hessian_every)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "0 steps between changes of the Hessian, expected at least 1");
