@@ -5,7 +5,6 @@
 #include "cmd/shared/confine.h"
 #include "cmd/shared/progress.h"
 #include "cmd/shared/provenance.h"
-#include "cmd/shared/ranks.h"
 #include "cmd/shared/report.h"
 #include "cmd/train/find_lr.h"
 #include "cmd/train/grid.h"
@@ -37,8 +36,6 @@ int train_run(int argc, char **argv)
     int code = 0;
     train_command_parse(&command, argc, argv, 0);
     if (command.grid_count)
-        code = ranks_refuse("--grid", &error);
-    if (!code && command.grid_count)
         code = train_grid_new(&grid, &command, argc, argv, &error);
     if (!code)
         train_confine(&command, grid, argc, argv);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "cmd/shared/ranks.h"
 #include "cmd/shared/report.h"
 #include "cmd/train/train.h"
 
@@ -31,6 +32,8 @@ void train_note_end(const struct train_command *command, double loss)
 int train_note_divergence(const struct train_command *command, int code, struct ivon_error *error)
 {
     const struct ivon_error found = *error;
+    if (!ranks_first()) /* which has the log */
+        return code;
     char *path = train_newest(command->written);
     if (path || command->last_row.step)
         error_fill(error, code, "%s; %s has the losses up to there, and %s%s", found.message,

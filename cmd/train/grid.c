@@ -13,6 +13,7 @@
 #include "cmd/shared/memory.h"
 #include "cmd/shared/progress.h"
 #include "cmd/shared/provenance.h"
+#include "cmd/shared/ranks.h"
 #include "cmd/shared/report.h"
 #include "cmd/train/grid_table.h"
 #include "cmd/train/replay.h"
@@ -239,12 +240,15 @@ static int grid_judge_best(const struct combination *combination, struct grid_ro
     return code;
 }
 
-/* By the last checkpoint, or, where patience has kept a better one, by that. */
+/* By the last checkpoint, or, where patience has kept a better one, by that. It is written once all
+   ranks are here. */
 static int grid_judge(struct train_grid *grid, const struct combination *combination,
                       struct train_command *command, struct grid_row *row, struct ivon_error *error)
 {
     bool best = command->watch.patience && command->stop.best_step;
-    int code = 0;
+    int code = ranks_agree(0, error);
+    if (code)
+        return code;
     if (best)
         row->checkpoint = xasprintf("%s/best.h5", command->directory);
     else
@@ -320,16 +324,20 @@ static int grid_train(struct train_grid *grid, size_t index, struct grid_row *ro
 static int grid_write(const struct train_grid *grid, struct ivon_error *error)
 {
     size_t size;
+    if (!ranks_first())
+        return 0;
     char *text = grid_table_text(&grid->table, &size);
     int code = ivon_output_write(grid->path, text, size, true, error);
     free(text);
     return code;
 }
 
-/* Makes the directory, and says whether it had to. */
+/* Makes the directory, and says whether it had to; rank 0 does it for all. */
 static int grid_begin(const struct train_grid *grid, bool *made, struct ivon_error *error)
 {
     const struct train_command *command = grid->command;
+    if (!ranks_first())
+        return 0;
     if (access(grid->path, F_OK) == 0 && !command->resume && !command->files.force)
         return error_fill(error, IVON_ERROR_CREATE,
                           "%s: holds a grid: go on with it by --resume, or replace it by --force",

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "cmd/shared/memory.h"
+#include "cmd/shared/ranks.h"
 #include "cmd/shared/report.h"
 #include "cmd/train/train.h"
 
@@ -27,6 +28,8 @@ int replay_find(char **checkpoint, const char *run, struct ivon_error *error)
     }
     int code = train_directory_open(&directory, run, false, true, checkpoint, error);
     train_directory_close(directory);
+    if (!code)
+        code = ranks_share_text(checkpoint, error);
     return code || *checkpoint
                ? code
                : error_fill(error, IVON_ERROR_DATA, "%s: holds no checkpoint of ivon-train", run);

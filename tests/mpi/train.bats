@@ -145,6 +145,22 @@ few["mean"].visititems(lambda n, v: isinstance(v, h5py.Dataset) and np.testing.a
   diff -r one by
 }
 
+# The second combination diverges; the judges are the last checkpoint, the best, and what it left out.
+@test "a grid leaves the files and prints the table of one process, and goes on" {
+  local grid=("${NET[@]}" --steps=4 --lanes=2 --no-provenance -q -o by) count=2
+  for judge in "--grid=lr=.05,1e30 --test=test.h5" "--grid=lr=.05,1e30 --test=test.h5 --eval-every=1 --patience=2 --stop-by=test" \
+    "--grid=lr=.05,.1 --judge=loo --loo"; do
+    rm -rf one by
+    ivon-train "${grid[@]}" $judge > one.csv
+    mv by one
+    mpi "$(one_mpi "$count")" "$((count++))" ivon-train "${grid[@]}" $judge > by.csv
+    diff -r one by && cmp one.csv by.csv
+  done
+  rm by/grid.csv by/lr=.05/done
+  mpi "$(one_mpi 2)" 2 ivon-train "${grid[@]}" $judge --resume > by.csv
+  diff -r one by && cmp one.csv by.csv
+}
+
 @test "a full disk and what one rank cannot read end all with one line, and the training goes on" {
   mkdir small
   mount -t tmpfs -o size=64k tmpfs small || skip "cannot mount"
@@ -164,16 +180,16 @@ few["mean"].visititems(lambda n, v: isinstance(v, h5py.Dataset) and np.testing.a
   umount small
 }
 
-@test "a sweep of rates prints the table of one process; grids and what makes no sense are refused" {
+@test "a sweep of rates prints the table of one process; other weights and what makes no sense are refused" {
   ivon-train --find-lr "${NET[@]}" --lanes=4 > one.csv
   mpi "$(one_mpi 3)" 3 ivon-train --find-lr "${NET[@]}" --lanes=4 2> /dev/null > by.csv
   cmp one.csv by.csv
-  run mpi "$(one_mpi 2)" 2 ivon-train "${NET[@]}" --steps=2 --grid=lr=.1,.2 --test=test.h5 -o grid
-  [ "$status" = 64 ] && [ "$(grep -c "^ivon-train: --grid does not share its work" <<< "$output")" = 1 ]
-  [ ! -e grid ]
   run mpi "$(one_mpi 2)" 2 ivon-train "${MLP[@]}" --steps=2 --lanes=141 -o by
   [ "$status" = 64 ] && [ "$(grep -c "^ivon-train: " <<< "$output")" = 1 ]
   [ ! -e by ]
+  run mpi "$(one_mpi 3)" 3 bash -c '
+    exec ivon-train -q "$@" --seed="$((${OMPI_COMM_WORLD_RANK:-$PMI_RANK} / 2))" -o by' - "${MLP[@]}" --steps=2 --threads=1
+  [ "$status" = 70 ] && [[ $output == *"step 1: rank 2 has other weights than rank 0: are their processors of one kind?"* ]]
   run -64 ivon-train --model="$BATS_FILE_TMPDIR/norm.onnx" --data=train.h5 --lr=.05 --steps=5 --batch=96 --lanes=5 -o by
   [[ $output == *"5 lanes of the 96 examples of a step, expected a number that divides them"* ]]
 }
