@@ -33,6 +33,9 @@ struct ivon_ranks;
  * before it has threads. IVON_ERROR_INPUT: that MPI is not there; IVON_ERROR_ARGUMENT: the
  * variable names none, or the launcher is that of another MPI. Only the error of the process that
  * is the first one need be printed: `*first` says which is, also on failure.
+ *
+ * From then on the process ends, with a line and exit status 74, where another machine does not
+ * answer for a minute, or the seconds of IVON_MPI_TIMEOUT.
  */
 IVON_API int ivon_ranks_open(struct ivon_ranks **ranks, bool *first, struct ivon_error *error);
 

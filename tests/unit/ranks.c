@@ -68,6 +68,30 @@ static void launchers_are_known(void **state)
     }
 }
 
+static void patience_is_bounded(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *environment[2];
+        long patience;
+    } all[] = {{{NULL}, 60}, /* else −1: refused */
+               {{"IVON_MPI_TIMEOUT=0"}, 0},
+               {{"IVON_MPI_TIMEOUT=86400"}, 86400},
+               {{"IVON_MPI_TIMEOUT=86401"}, -1},
+               {{"IVON_MPI_TIMEOUT=-1"}, -1},
+               {{"IVON_MPI_TIMEOUT="}, -1},
+               {{"IVON_MPI_TIMEOUT=1m"}, -1}};
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
+        struct launcher launcher;
+        struct ivon_error error = {0};
+        environment = all[i].environment;
+        assert_int_equal(launcher_find(&launcher, variable, &error),
+                         all[i].patience < 0 ? IVON_ERROR_ARGUMENT : 0);
+        if (all[i].patience >= 0)
+            assert_int_equal(launcher.patience, all[i].patience);
+    }
+}
+
 static int take(void *context, int rank, struct ivon_error *error)
 {
     ++*(int *)context;
@@ -157,9 +181,11 @@ static void ranges_cover_all(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(launchers_are_known), cmocka_unit_test(one_process_is_all_ranks),
-        cmocka_unit_test(without_a_launcher_there_are_none),
-        cmocka_unit_test(a_missing_plugin_is_refused), cmocka_unit_test(ranges_cover_all)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(launchers_are_known),
+                                       cmocka_unit_test(patience_is_bounded),
+                                       cmocka_unit_test(one_process_is_all_ranks),
+                                       cmocka_unit_test(without_a_launcher_there_are_none),
+                                       cmocka_unit_test(a_missing_plugin_is_refused),
+                                       cmocka_unit_test(ranges_cover_all)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,6 +14,8 @@ struct ranks_engine {
     int (*start)(int *rank, int *count);
     void (*finish)(void);
     void (*end)(int status); /* all ranks, at once */
+    /* From now on, ends this process where a machine does not answer for so many seconds. */
+    void (*watch)(int seconds);
     /* Called by all: the least of their values, or −1 where some are not there after so many
        seconds, unless these are 0; their data one behind another; that of one. */
     int (*least)(int value, int seconds);

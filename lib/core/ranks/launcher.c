@@ -26,11 +26,27 @@ static long launcher_number(const char *text)
     return number < 0 || errno || *end ? -1 : number;
 }
 
+/* As long as a network may take to find another way. */
+static const long PATIENCE = 60;
+
+static int launcher_find_patience(struct launcher *launcher, const char *text,
+                                  struct ivon_error *error)
+{
+    long seconds = launcher_number(text);
+    if (text && (seconds < 0 || seconds > 86400))
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "IVON_MPI_TIMEOUT is '%s', expected seconds up to 86400, 0 for those "
+                              "of TCP",
+                              text);
+    launcher->patience = text ? seconds : PATIENCE;
+    return 0;
+}
+
 int launcher_find(struct launcher *launcher, char *(*variable)(const char *name),
                   struct ivon_error *error)
 {
     const char *engine = variable("IVON_MPI");
-    *launcher = (struct launcher){.count = 1};
+    *launcher = (struct launcher){.count = 1, .patience = PATIENCE};
     if (engine && strcmp(engine, "off") == 0)
         return 0;
     for (size_t i = 0; i < sizeof launchers / sizeof launchers[0]; i++) {
@@ -39,7 +55,7 @@ int launcher_find(struct launcher *launcher, char *(*variable)(const char *name)
         if (rank < 0 || count <= rank)
             continue;
         *launcher = (struct launcher){launchers[i].name, engine ? engine : launchers[i].engine,
-                                      rank, count};
+                                      rank, count, PATIENCE};
         break;
     }
     if (engine && strcmp(engine, "openmpi") != 0 && strcmp(engine, "mpich") != 0)
@@ -51,5 +67,5 @@ int launcher_find(struct launcher *launcher, char *(*variable)(const char *name)
                               "MPI type pmix they are ranks of Open MPI, by pmi2 of MPICH, and "
                               "with IVON_MPI=off each works alone",
                               launcher->name, launcher->count);
-    return 0;
+    return launcher_find_patience(launcher, variable("IVON_MPI_TIMEOUT"), error);
 }

@@ -8,6 +8,7 @@ struct launcher {
     const char *name;   /* "mpirun of Open MPI" */
     const char *engine; /* "openmpi" or "mpich"; null: processes that know nothing of one another */
     long rank, count;   /* of this process, and of all; 1: it is alone */
+    long patience;      /* seconds with a machine that does not answer; 0: as long as TCP has it */
 };
 
 /* `variable` is getenv. Fails where several processes were started, and not by MPI, or where what

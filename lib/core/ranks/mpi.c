@@ -4,6 +4,7 @@
 #include <time.h>
 
 #include "core/ranks/engine.h"
+#include "core/ranks/links.h"
 
 /* Bytes of one message: MPI counts in int. */
 static const size_t PART = 1 << 30;
@@ -50,6 +51,13 @@ static void mpi_wait(MPI_Request *request)
 static int mpi_part(size_t size)
 {
     return (int)(size < PART ? size : PART);
+}
+
+static void mpi_watch(int seconds)
+{
+    int rank;
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    links_watch(rank, seconds);
 }
 
 /* A reduction that is given up goes on in memory that stays. */
@@ -147,6 +155,7 @@ const struct ranks_engine ivon_ranks_engine = {.version = IVON_VERSION,
                                                .start = mpi_start,
                                                .finish = mpi_finish,
                                                .end = mpi_end,
+                                               .watch = mpi_watch,
                                                .least = mpi_least,
                                                .exchange = mpi_exchange,
                                                .broadcast = mpi_broadcast,

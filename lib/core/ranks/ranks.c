@@ -102,6 +102,8 @@ int ivon_ranks_open(struct ivon_ranks **out, bool *first, struct ivon_error *err
         free(ranks);
         return code;
     }
+    if (launcher.patience)
+        ranks->engine->watch((int)launcher.patience);
     *first = !ranks->rank;
     *out = ranks;
     return 0;
