@@ -41,9 +41,9 @@ static const struct argp_option option_table[] = {
      "Rename tensors: replace each match, \\1 being a group; may be repeated", 2},
     {"include", KEY_INCLUDE, "GLOB", 0, "Take only tensors whose name matches; may be repeated", 2},
     {"exclude", KEY_EXCLUDE, "GLOB", 0, "Leave out tensors whose name matches", 2},
-    {"structure", KEY_STRUCTURE, "diagonal[:covariance|:precision]|base", 0,
-     "Reduce a structured posterior: to a diagonal, of its covariance (default) or of its "
-     "precision; or to what lies below its low-rank correction",
+    {"structure", KEY_STRUCTURE, "diagonal[:covariance|:precision]|base|means", 0,
+     "Reduce a posterior: to a diagonal, of its covariance (default) or of its precision; to what "
+     "lies below its low-rank correction; or to weights alone, as PyTorch loads them",
      2},
     {"model", KEY_MODEL, "GRAPH", 0, "Put an ONNX graph into the output", 3},
     {"graph-output", KEY_GRAPH_OUTPUT, "NAME", 0, "--model: with this output of the graph alone",
@@ -93,13 +93,19 @@ static void convert_check_arguments(const struct convert_command *command, struc
         argp_failure(state, EX_USAGE, 0, "no output given: name it by -o FILE");
 }
 
-static enum ivon_reduction parse_reduction(struct argp_state *state, const char *argument)
+static void parse_structure(struct convert_command *command, struct argp_state *state,
+                            const char *argument)
 {
     static const char *const names[] = {"diagonal", "diagonal:covariance", "diagonal:precision",
-                                        "base"};
+                                        "base", "means"};
     static const enum ivon_reduction reductions[] = {IVON_REDUCE_COVARIANCE, IVON_REDUCE_COVARIANCE,
                                                      IVON_REDUCE_PRECISION, IVON_REDUCE_BASE};
-    return reductions[option_choice(state, "--structure", argument, names, 4)];
+    int choice = option_choice(state, "--structure", argument, names, 5);
+    command->means = choice == 4;
+    command->reduce = !command->means;
+    if (command->reduce)
+        command->reduction.reduction = reductions[choice];
+    command->create.bare_buffers = command->means;
 }
 
 static error_t convert_parse(int key, char *argument, struct argp_state *state)
@@ -142,8 +148,7 @@ static error_t convert_parse(int key, char *argument, struct argp_state *state)
         name_filter_add(&command->filter, argument, key == KEY_EXCLUDE);
         return 0;
     case KEY_STRUCTURE:
-        command->reduce = true;
-        command->reduction.reduction = parse_reduction(state, argument);
+        parse_structure(command, state, argument);
         return 0;
     case KEY_MODEL:
         command->model = argument;

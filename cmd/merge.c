@@ -171,11 +171,12 @@ static char *result_provenance(const struct merge_command *command, size_t resul
 static int merge_create_outputs(struct merge_command *command, const char *creator,
                                 json_t *provenance, struct ivon_error *error)
 {
-    struct ivon_create_options options = {.size = sizeof options,
-                                          .replace = command->files.force,
-                                          .resources = command->options.resources,
-                                          .like = command->base ? command->base
-                                                                : command->sources[0].source};
+    struct ivon_create_options options = {
+        .size = sizeof options,
+        .replace = command->files.force,
+        .resources = command->options.resources,
+        .bare_buffers = command->options.out_structure == IVON_MERGE_MEANS,
+        .like = command->base ? command->base : command->sources[0].source};
     size_t count;
     const struct ivon_tensor *tensors = ivon_merge_outputs(command->merge, &count);
     int code = 0;
@@ -211,15 +212,19 @@ static int write_outputs(struct merge_command *command, const char *provenance,
     return code;
 }
 
-/* Returns whether the outputs can hold an opaque tensor of the base or first model. */
+/* Returns whether the outputs can hold an opaque tensor of the base or first model; of a graph,
+   whether they are ONNX, which is nothing without one. */
 static bool carries(void *context, const struct ivon_tensor *tensor)
 {
+    static const struct ivon_tensor hessian = {.name = "any", .part = IVON_HESSIAN};
     const struct merge_command *command = context;
     const struct ivon_create_options options = {
         .size = sizeof options, .like = command->base ? command->base : command->sources[0].source};
-    return command->output && !command->lora_rank &&
-           ivon_checkpoint_carries(command->folder.wanted ? "model.safetensors" : command->output,
-                                   &options, tensor);
+    if (!command->output || command->lora_rank)
+        return false;
+    const char *path = command->folder.wanted ? "model.safetensors" : command->output;
+    return tensor->part == IVON_GRAPH ? !ivon_checkpoint_carries(path, &options, &hessian)
+                                      : ivon_checkpoint_carries(path, &options, tensor);
 }
 
 /* Creates and fills the outputs. */
@@ -255,13 +260,30 @@ static struct ivon_ranks *merge_ranks(const struct merge_command *command)
     return shared ? ranks_joined() : NULL;
 }
 
+/* A model's directory is for programs that know of no posterior, unless one is asked for. */
+static int merge_settle_structure(struct merge_command *command, struct ivon_error *error)
+{
+    struct ivon_merge_options *options = &command->options;
+    if (!command->folder.wanted || command->lora_rank ||
+        options->out_structure != IVON_MERGE_STRUCTURE_KEEP)
+        return 0;
+    options->out_structure = IVON_MERGE_MEANS;
+    return isnan(options->ess)
+               ? 0
+               : error_fill(error, IVON_ERROR_ARGUMENT,
+                            "--ess is of a posterior, and a directory gets means alone unless "
+                            "--out-structure names what it keeps");
+}
+
 /* Merges into files, or says what would be merged. */
 static int merge_into_files(struct merge_command *command, const char *creator, json_t *provenance,
                             struct ivon_error *error)
 {
     command->options.resources.ranks = merge_ranks(command);
     bool waits = !command->options.resources.ranks && !ranks_first(); /* for rank 0, who writes */
-    int code = ivon_merge_plan(&command->merge, command->base, command->sources,
+    int code = merge_settle_structure(command, error);
+    if (!code)
+        code = ivon_merge_plan(&command->merge, command->base, command->sources,
                                command->model_count, &command->options, error);
     if (!code && command->unit_sum)
         code = merge_check_weights(command, error);

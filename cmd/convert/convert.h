@@ -20,6 +20,7 @@ struct convert_command {
     struct ivon_header given; /* by options */
     const char *input, *output, *model, *graph_output;
     struct ivon_bind_options bind;
+    bool means; /* alone, with buffers */
     bool reduce;
     struct ivon_reduce_options reduction;
 

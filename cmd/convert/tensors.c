@@ -86,7 +86,8 @@ static int convert_check_structure(const struct convert_command *command, struct
 
 struct ivon_header convert_header(const struct convert_command *command)
 {
-    struct ivon_header header = *ivon_source_header(command->source);
+    struct ivon_header header = command->means ? ivon_header_empty()
+                                               : *ivon_source_header(command->source);
     const struct ivon_header *given = &command->given;
     if (!isnan(given->ess))
         header.ess = given->ess;
@@ -101,6 +102,22 @@ struct ivon_header convert_header(const struct convert_command *command)
     return header;
 }
 
+/* Returns whether the output is to have a tensor, if its format holds that. Means alone have the
+   graph where the format, ONNX, is nothing without one. */
+static bool convert_selects(struct convert_command *command, const struct ivon_tensor *tensor)
+{
+    static const struct ivon_tensor hessian = {.name = "any", .part = IVON_HESSIAN};
+    if (tensor->part == IVON_STRUCTURE)
+        return !command->means;
+    if (tensor->part == IVON_GRAPH)
+        return !command->model &&
+               (!command->means ||
+                !ivon_checkpoint_carries(command->output, &command->create, &hessian));
+    return name_filter_selects(&command->filter, ivon_tensor_bare_name(tensor)) &&
+           (!command->means || tensor->part == IVON_MEAN || tensor->part == IVON_BUFFER ||
+            tensor->part == IVON_OPAQUE);
+}
+
 int convert_choose(struct convert_command *command, struct ivon_error *error)
 {
     size_t count = ivon_source_tensor_count(command->source), tensors = 0;
@@ -109,8 +126,7 @@ int convert_choose(struct convert_command *command, struct ivon_error *error)
     for (size_t i = 0; i < count; i++) {
         const struct ivon_tensor *tensor = ivon_source_tensor(command->source, i);
         bool bytes = convert_part_is_bytes(tensor->part);
-        if (bytes ? tensor->part == IVON_GRAPH && command->model
-                  : !name_filter_selects(&command->filter, ivon_tensor_bare_name(tensor)))
+        if (!convert_selects(command, tensor))
             continue;
         bool carried = ivon_checkpoint_carries(command->output, &command->create, tensor);
         if (!carried && tensor->part != IVON_OPAQUE) {
@@ -138,5 +154,5 @@ int convert_choose(struct convert_command *command, struct ivon_error *error)
     code = ivon_tensor_subset(&chosen, command->source, &header, command->choices,
                               command->choice_count, error);
     command->chosen = chosen;
-    return code ? code : convert_check_structure(command, error);
+    return code || command->means ? code : convert_check_structure(command, error);
 }

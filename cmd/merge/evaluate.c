@@ -51,6 +51,8 @@ static int plan_batch(struct evaluation *evaluation, size_t first, size_t count,
     struct merge_command *command = evaluation->command;
     struct ivon_merge_options options = command->options;
     options.carries = NULL;
+    if (options.out_structure == IVON_MERGE_MEANS) /* samples and the graph are needed here */
+        options.out_structure = IVON_MERGE_STRUCTURE_KEEP;
     options.movement = false;
     options.resources.progress = (struct ivon_progress){evaluation_report, evaluation};
     options.resources.memory /= MEMORY_SHARE;

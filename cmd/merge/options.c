@@ -71,8 +71,10 @@ static const struct argp_option option_table[] = {
      2},
     {"shrink", KEY_SHRINK, "X", 0,
      "Of regmean: multiply Gram matrices off their diagonals by X, from 0 to 1 (default 1)", 2},
-    {"out-structure", KEY_OUT_STRUCTURE, "diagonal|kronecker|lowrank", 0,
-     "What the result keeps of structured posteriors (default: what it can)", 2},
+    {"out-structure", KEY_OUT_STRUCTURE, "diagonal|kronecker|lowrank|means", 0,
+     "What the result keeps of the posteriors; means: weights alone, as PyTorch loads them "
+     "(default: what it can; of a directory: means)",
+     2},
     {"dtype", KEY_DTYPE, "keep|f64|f32|f16|bf16", 0,
      "Type of the merged means (default keep: the base's, else the widest)", 2},
     {"include", KEY_INCLUDE, "GLOB", 0, "Merge only tensors whose name matches; may be repeated",
@@ -258,7 +260,7 @@ static enum ivon_merge_method parse_method(const char *argument, struct argp_sta
 static error_t parse_choice_option(int key, char *argument, struct argp_state *state)
 {
     static const char *const vocabularies[] = {"base", "longest"};
-    static const char *const structures[] = {"diagonal", "kronecker", "lowrank"};
+    static const char *const structures[] = {"diagonal", "kronecker", "lowrank", "means"};
     static const char *const mismatches[] = {"error", "base", "skip"};
     struct merge_command *command = state->input;
     switch (key) {
@@ -269,7 +271,7 @@ static error_t parse_choice_option(int key, char *argument, struct argp_state *s
         return 0;
     case KEY_OUT_STRUCTURE:
         command->options.out_structure = (enum ivon_merge_structure)(
-            IVON_MERGE_DIAGONAL + option_choice(state, "--out-structure", argument, structures, 3));
+            IVON_MERGE_DIAGONAL + option_choice(state, "--out-structure", argument, structures, 4));
         return 0;
     case KEY_DTYPE:
         command->options.dtype = option_dtype(state, "--dtype", argument);

@@ -97,6 +97,9 @@ struct ivon_create_options {
     /* safetensors: the library that the file is for, as `format` of every file's metadata, "pt",
        where `like` names none; null: none. */
     const char *framework;
+    /* safetensors without a Hessian or a number of the header: buffers have bare names, as models
+       have them, also those that are means when they are read again. */
+    bool bare_buffers;
 };
 
 /* See struct ivon_create_options. */

@@ -20,6 +20,7 @@ struct request {
     const struct ivon_source *like_source;
     const struct safetensors *like; /* null when there is nothing to be alike to */
     bool posterior;
+    bool bare_buffers;
     bool indexed;     /* the output is an index */
     bool like_shards; /* the shards are those of `like` */
     bool like_order;  /* and so is the order of their tensors */
@@ -69,11 +70,13 @@ static size_t like_shard(const struct request *request, const struct ivon_tensor
     return at < 0 ? request->like->file_count - 1 : request->like->places[at].file;
 }
 
-/* A buffer that `like` has under its bare name, without saying that it is one. */
+/* A buffer that needs no mark: any, where that is asked for, else one that `like` has by its bare
+   name, without saying that it is one. */
 static bool plain_buffer(void *context, const struct ivon_tensor *tensor)
 {
     const struct request *request = context;
-    return request->like && !request->like->posterior && like_index(request, tensor) >= 0;
+    return request->bare_buffers ||
+           (request->like && !request->like->posterior && like_index(request, tensor) >= 0);
 }
 
 /* Puts the tensors in order, and in that order each one's shard of `like`, or 0, into `shards`. */
@@ -295,6 +298,7 @@ int safetensors_lay_out(struct safetensors_layout *layout, const char *path,
                               .header = header,
                               .shard_size = options->shard_size,
                               .framework = options->framework,
+                              .bare_buffers = options->bare_buffers,
                               .like_source = options->like ? combined_model(options->like) : NULL,
                               .like = safetensors_of(options->like),
                               .indexed = safetensors_index_name(path)};

@@ -97,12 +97,13 @@ struct ivon_merge_method_traits {
     bool density, outliers, seed, shrink; /* the options of these names mean something to it */
 };
 
-/* The structure of the inputs' precisions that a result keeps. */
+/* The part of the structure of the inputs' precisions that a result keeps. */
 enum ivon_merge_structure {
     IVON_MERGE_STRUCTURE_KEEP, /* blocks, or the correction where no input has a basis */
     IVON_MERGE_DIAGONAL,
     IVON_MERGE_KRONECKER, /* blocks */
-    IVON_MERGE_LOW_RANK   /* a low-rank correction upon a diagonal; no input may have a basis */
+    IVON_MERGE_LOW_RANK,  /* a low-rank correction upon a diagonal; no input may have a basis */
+    IVON_MERGE_MEANS      /* no precision: means and buffers, without ess and weight decay */
 };
 
 /* Null where there is no such method; methods are numbered from 0 without a gap. */
@@ -153,7 +154,7 @@ struct ivon_merge_options {
     void *selected_context;
     /* Returns whether the results can hold an opaque tensor of the base, or without a base of the
        first model; null: none. None of these may be selected; those that cannot be held are left
-       out. */
+       out. Of results of means alone it is asked of the graph, too. */
     bool (*carries)(void *context, const struct ivon_tensor *tensor);
     void *carries_context;
     /* Returns the weight of a model, by its place in the caller's list, for the tensor of that

@@ -89,6 +89,21 @@ ivon-convert: model.onnx: 9 bytes
 ivon-convert: a.h5: wrote 6 tensors: mean 2, hessian 2, momentum 1, buffers 1; and the graph' ]
 }
 
+@test "means alone are what a loader of models takes: bare names, the same bits, nothing else" {
+  posterior p.h5 1 "$everything"
+  ivon-convert -q p.h5 --structure=means --include='fc*' --include='bn*' -o a.safetensors
+  PYTHONPATH=$BATS_TEST_DIRNAME/../oracle $python -B -c '
+import h5py, safetensors_file
+arrays, metadata = safetensors_file.read("a.safetensors")
+assert set(arrays) == {"fc1.weight", "fc1.bias", "bn.count", "bn.mean"}, set(arrays)
+assert set(metadata) == {"creator", "provenance"}, metadata
+with h5py.File("p.h5") as f:
+    for name, values in arrays.items():
+        assert values.tobytes() == f[("buffers/" if name[0] == "b" else "mean/") + name][()].tobytes(), name'
+  run ivon-convert p.h5 --structure=means -o b.h5
+  [ "$output" = "ivon-convert: b.h5: wrote 9 tensors: mean 5, buffers 4" ]
+}
+
 @test "the header is overridden, and what a tensor has of its own stays" {
   posterior p.h5 1 "$everything"
   ivon-convert -q p.h5 -o a.h5 --ess=7 --weight-decay=0 --step=0 --n-train=3

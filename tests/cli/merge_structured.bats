@@ -17,6 +17,42 @@ refused() {
     { echo "status $status: $stderr"; return 1; }
 }
 
+@test "results of means alone have the same means to the bit, and nothing that a loader does not know" {
+  structured p.h5
+  posterior a.h5 1 'f["buffers/frequencies"] = np.arange(6.); f["model.onnx"] = np.arange(9, dtype="u1")'
+  posterior b.h5 2
+  for inputs in "a.h5 b.h5" "p.h5 p.h5:.5"; do
+    for method in hessian average; do
+      echo "$inputs $method"
+      ivon-merge -q --method=$method $inputs -f -o all.h5
+      ivon-merge -q --method=$method $inputs -f --out-structure=means -o means.h5
+      ivon-merge -q --method=$method $inputs -f --out-structure=means -o means.safetensors
+      PYTHONPATH=$BATS_TEST_DIRNAME/../oracle $python -B - << 'PYTHON'
+import h5py, safetensors_file
+def tensors(path):
+    found = {}
+    with h5py.File(path) as f:
+        f.visititems(lambda n, o: found.update({n: o[()]}) if isinstance(o, h5py.Dataset) else None)
+        return found, {k for k in f.attrs} - {"format", "format_version", "creator", "provenance"}
+(whole, numbers), (means, none) = tensors("all.h5"), tensors("means.h5")
+plain = {n for n in whole if n.startswith(("mean/", "buffers/"))}
+assert numbers and plain < set(whole) and set(means) == plain and not none, (set(means), none)
+assert all(means[n].tobytes() == whole[n].tobytes() for n in plain)
+arrays, metadata = safetensors_file.read("means.safetensors", ordered=False)
+assert set(arrays) == {n.partition("/")[2] for n in plain} and set(metadata) == {"creator", "provenance"}, metadata
+PYTHON
+    done
+  done
+  refused 64 "the result is means alone, which have no effective sample size" \
+    ivon-merge a.h5 b.h5 --out-structure=means --ess=3 -o x.h5
+  refused 64 "--ess is of a posterior, and a directory gets means alone unless --out-structure names" \
+    ivon-merge a.h5 b.h5 --ess=3 -o x/
+  # A directory has them alone, unless more is asked for.
+  ivon-merge -q a.h5 b.h5 -o alone/
+  ivon-merge -q a.h5 b.h5 --out-structure=diagonal -o whole/
+  [ -z "$(ivon-info --json alone | jq -r '.ess // empty')" ] && [ "$(ivon-info --json whole | jq .ess)" = 2000 ]
+}
+
 @test "what cannot be merged with structure is said in one line" {
   structured p.h5
   posterior q.h5 1

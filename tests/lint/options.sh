@@ -52,6 +52,6 @@ offers "resnet20 resnet20-frn resnet20-bn" ivon train --arch = r
 offers "batchbald" ivon-predict --acquire = bat
 offers "self-influence" ivon-sensitivity --score = s
 offers "noise impulse blur pixelate contrast brightness" ivon-predict --shift =
-offers "diagonal base" ivon-convert --structure =
+offers "diagonal base means" ivon-convert --structure =
 offers "grid: simplex:" ivon-merge --weights =
 exit $failed

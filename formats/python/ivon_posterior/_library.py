@@ -29,7 +29,7 @@ CHOICES: Dict[str, Tuple[str, ...]] = {
     "leverage": ("auto", "none", "newton"),
     "mismatch": ("error", "base", "skip"),
     "nonpositive": ("error", "base"),
-    "merge_structure": ("keep", "diagonal", "kronecker", "lowrank"),
+    "merge_structure": ("keep", "diagonal", "kronecker", "lowrank", "means"),
     "fit_structure": ("diagonal", "kronecker", "posterior"),
     "curvature": ("auto", "ggn", "fisher", "empirical"),
     "measure": ("loss", "logit", "margin", "token-loss"),

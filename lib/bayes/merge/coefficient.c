@@ -18,10 +18,19 @@ static const struct merge_entry *find_entry(const struct ivon_merge *merge, size
     return entry && entry->output == output ? entry : NULL;
 }
 
+/* An output's number among all of them, those included that results of means alone lack. */
+static size_t whole_output(const struct ivon_merge *merge, size_t output)
+{
+    size_t i = output;
+    while (merge->place_in_means && merge->place_in_means[i] != (ptrdiff_t)output)
+        i++;
+    return i;
+}
+
 double ivon_merge_coefficient(const struct ivon_merge *merge, size_t output, size_t model,
                               size_t result)
 {
-    const struct merge_entry *entry = find_entry(merge, output);
+    const struct merge_entry *entry = find_entry(merge, whole_output(merge, output));
     size_t t = 0;
     if (!entry || !entry->models)
         return 0;

@@ -73,10 +73,13 @@ static const char *merge_plan_method_problem(const struct ivon_merge *merge)
         return "what multiplies Gram matrices off their diagonals must be from 0 to 1";
     if (merge->method->grams && !isnan(options->ess))
         return "Gram matrices are weighed by the models' own effective sample sizes";
-    if (merge->method->hessians == MERGE_HESSIANS_NEVER && options->out_structure)
+    if (merge->method->hessians == MERGE_HESSIANS_NEVER && options->out_structure &&
+        !merge_is_of_means(merge))
         return "this method merges no precisions, whose structure could be kept";
     if (merge->method->hessians == MERGE_HESSIANS_NEVER && !isnan(options->ess))
         return "this method writes means alone, which have no effective sample size";
+    if (merge_is_of_means(merge) && !isnan(options->ess))
+        return "the result is means alone, which have no effective sample size";
     return NULL;
 }
 
@@ -192,7 +195,9 @@ static int plan(struct ivon_merge *merge, struct ivon_error *error)
         code = merge_structured_plan(merge, error);
     if (!code)
         code = merge_make_jobs(merge, error);
-    return code ? code : merge_check_precision(merge, error);
+    if (!code)
+        code = merge_check_precision(merge, error);
+    return code ? code : merge_means_list(merge, error);
 }
 
 static int merge_plan_find_method(struct ivon_merge *merge, struct ivon_error *error)
@@ -237,6 +242,8 @@ void ivon_merge_free(struct ivon_merge *merge)
         merge_release_entry(&merge->entries[e]);
     merge_structured_free(merge);
     tensor_list_release(&merge->outputs);
+    tensor_list_release(&merge->means);
+    free(merge->place_in_means);
     free(merge->tensors);
     free(merge->ties);
     free(merge->rows);
@@ -252,8 +259,9 @@ void ivon_merge_free(struct ivon_merge *merge)
 
 const struct ivon_tensor *ivon_merge_outputs(const struct ivon_merge *merge, size_t *count)
 {
-    *count = merge->outputs.count;
-    return merge->outputs.items;
+    const struct tensor_list *list = merge_is_of_means(merge) ? &merge->means : &merge->outputs;
+    *count = list->count;
+    return list->items;
 }
 
 const struct ivon_merge_tensor *ivon_merge_tensors(const struct ivon_merge *merge, size_t *count)

@@ -90,9 +90,11 @@ static bool precision_is_passed(const struct ivon_merge *merge)
 
 bool merge_has_precision(const struct ivon_merge *merge)
 {
-    switch (merge->method->hessians) {
-    case MERGE_HESSIANS_ALWAYS:
+    if (merge->method->hessians == MERGE_HESSIANS_ALWAYS)
         return true;
+    if (merge_is_of_means(merge))
+        return false;
+    switch (merge->method->hessians) {
     case MERGE_HESSIANS_WHERE_COMPLETE:
         return can_write_hessians(merge);
     case MERGE_HESSIANS_COPIED:
@@ -131,7 +133,7 @@ static double regmean_header_ess(const struct ivon_merge *merge, const struct me
     return sum > 0 && isfinite(sum) ? sum : NAN;
 }
 
-struct ivon_header ivon_merge_header(const struct ivon_merge *merge, size_t index)
+struct ivon_header merge_whole_header(const struct ivon_merge *merge, size_t index)
 {
     const struct merge_result *result = &merge->results[index];
     struct ivon_header header = ivon_header_empty();
@@ -157,10 +159,15 @@ struct ivon_header ivon_merge_header(const struct ivon_merge *merge, size_t inde
     return header;
 }
 
+struct ivon_header ivon_merge_header(const struct ivon_merge *merge, size_t index)
+{
+    return merge_is_of_means(merge) ? ivon_header_empty() : merge_whole_header(merge, index);
+}
+
 int merge_check_precision(const struct ivon_merge *merge, struct ivon_error *error)
 {
     for (size_t s = 0; s < merge->result_count; s++) {
-        struct ivon_header header = ivon_merge_header(merge, s);
+        struct ivon_header header = merge_whole_header(merge, s);
         if (merge->with_hessian && (!(header.ess > 0) || isinf(header.ess)))
             return ivon_error_hint(
                 error, IVON_HINT_RESULT_ESS,

@@ -85,6 +85,8 @@ struct ivon_merge {
     size_t model_count;
 
     struct tensor_list outputs;
+    struct tensor_list means;          /* those that results of means alone have */
+    ptrdiff_t *place_in_means;         /* of each output; -1: it is dropped */
     struct ivon_merge_tensor *tensors; /* names borrowed from the sources */
     size_t tensor_count, tensor_capacity;
     struct merge_entry *entries;
@@ -198,6 +200,17 @@ bool merge_has_precision(const struct ivon_merge *merge);
 
 /* Returns whether the base's part of the precision is known without the base's Hessian. */
 bool merge_base_precision_known(const struct ivon_merge *merge);
+
+/* The header of a result with what is dropped of it where the result is means alone. */
+struct ivon_header merge_whole_header(const struct ivon_merge *merge, size_t result);
+
+/* Results of means alone: lists what they have of the outputs; makes sinks in front of the caller's
+   that drop the rest, or leaves *out null where nothing is dropped. */
+bool merge_is_of_means(const struct ivon_merge *merge);
+int merge_means_list(struct ivon_merge *merge, struct ivon_error *error);
+int merge_means_sinks(struct ivon_sink ***out, const struct ivon_merge *merge,
+                      struct ivon_sink *const *sinks, struct ivon_error *error);
+void merge_means_release(const struct ivon_merge *merge, struct ivon_sink **sinks);
 
 /* Fails unless the result's ess and weight decay, if there are any, can be written. */
 int merge_check_precision(const struct ivon_merge *merge, struct ivon_error *error);

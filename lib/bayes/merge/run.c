@@ -148,7 +148,7 @@ static int make_scratch(struct merge_run *run, struct ivon_error *error)
     if (!run->scratch || !run->headers)
         return ivon_error_memory(error);
     for (size_t s = 0; s < results; s++)
-        run->headers[s] = ivon_merge_header(run->merge, s);
+        run->headers[s] = merge_whole_header(run->merge, s);
     for (int t = 0; t < run->threads; t++) {
         struct merge_scratch *scratch = &run->scratch[t];
         scratch->mean_blocks = calloc(inputs, sizeof *scratch->mean_blocks);
@@ -233,6 +233,7 @@ static int merge_run_jobs(struct merge_run *run, struct ivon_error *error)
 int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *sinks,
                    struct ivon_error *error)
 {
+    struct ivon_sink **means = NULL;
     struct merge_run run = {.merge = merge,
                             .sinks = sinks,
                             .threads = ivon_parallel_threads(merge->options.resources.threads),
@@ -240,7 +241,11 @@ int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *sinks,
                             .failed_entry = SIZE_MAX};
     pthread_mutex_init(&run.lock, NULL);
     meter_init(&run.meter, &merge->options.resources.progress, merge_share(&run));
-    int code = merge_run_choose_block(&run, error);
+    int code = merge_means_sinks(&means, merge, sinks, error);
+    if (means)
+        run.sinks = means;
+    if (!code)
+        code = merge_run_choose_block(&run, error);
     if (!code)
         code = make_scratch(&run, error);
     if (!code && merge->options.movement)
@@ -256,6 +261,7 @@ int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *sinks,
     if (!code)
         code = merge_run_gather(&run, error);
     merge_run_release_scratch(&run);
+    merge_means_release(merge, means);
     free(run.headers);
     free(run.movement);
     free(run.group_movement);

@@ -248,6 +248,14 @@ static int plan_opaque(struct ivon_merge *merge, struct ivon_source *from, size_
     return code || !kept ? code : merge_plan_copy(merge, from, index, tensor->name, error);
 }
 
+/* Means alone are for those who know of no posterior, and of no tensor that is a graph. */
+static bool keeps_graph(const struct ivon_merge *merge, const struct ivon_tensor *graph)
+{
+    const struct ivon_merge_options *options = &merge->options;
+    return !merge_is_of_means(merge) ||
+           (options->carries && options->carries(options->carries_context, graph));
+}
+
 /* Plans the buffers and the graph of the base or, without one, of the first model. */
 static int plan_buffers_and_graph(struct ivon_merge *merge, struct ivon_error *error)
 {
@@ -255,7 +263,8 @@ static int plan_buffers_and_graph(struct ivon_merge *merge, struct ivon_error *e
     int code = 0;
     for (size_t i = 0; i < ivon_source_tensor_count(from) && !code; i++) {
         const struct ivon_tensor *tensor = ivon_source_tensor(from, i);
-        if (tensor->part == IVON_BUFFER || tensor->part == IVON_GRAPH)
+        if (tensor->part == IVON_BUFFER ||
+            (tensor->part == IVON_GRAPH && keeps_graph(merge, tensor)))
             code = merge_plan_copy(merge, from, i, tensor->name, error);
         else if (tensor->part == IVON_OPAQUE)
             code = plan_opaque(merge, from, i, error);
