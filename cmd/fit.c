@@ -15,6 +15,7 @@
 #include "cmd/shared/progress.h"
 #include "cmd/shared/provenance.h"
 #include "cmd/shared/report.h"
+#include "cmd/shared/tuned.h"
 
 enum {
     KEY_STRUCTURE = 256,
@@ -468,9 +469,7 @@ static void fit_warn_far(const struct fit_command *command)
                        "decrement is %.4g, where %.4g is to be expected at most: %s",
                        summary.decrement, summary.effective,
                        command->by_validation
-                           ? "the held-out data chose another weight decay than the training's: "
-                             "average with this posterior, and remove examples of one without "
-                             "--tune"
+                           ? TUNED_ADVICE
                            : "train on, or give the weight decay of the training");
 }
 

@@ -1,5 +1,6 @@
 #include "cmd/fit/fit.h"
 #include "cmd/shared/checkpoint_output.h"
+#include "cmd/shared/tuned.h"
 
 int fit_write_result(struct fit_command *command, json_t *provenance, struct ivon_error *error)
 {
@@ -8,5 +9,7 @@ int fit_write_result(struct fit_command *command, json_t *provenance, struct ivo
                                              .files = &command->files,
                                              .provenance = provenance,
                                              .resources = command->options.resources};
+    if (command->by_validation)
+        tuned_mark(provenance);
     return checkpoint_output_write(&output, command->result, error);
 }

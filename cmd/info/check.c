@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cmd/shared/report.h"
+#include "cmd/shared/tuned.h"
 
 static void add_finding(json_t *findings, const char *tensor, const char *found, const char *advice)
 {
@@ -120,7 +121,9 @@ static void check_mean(const struct info_file *file, json_t *findings)
              "expected at most",
              decrement, effective);
     add_finding(findings, NULL, found,
-                "train on before fitting, or fit with the weight decay of the training");
+                tuned_is_marked(ivon_source_header(file->source))
+                    ? TUNED_ADVICE
+                    : "train on before fitting, or fit with the weight decay of the training");
 }
 
 /* Fewer rows than a factor has leave directions of which no example tells. Where the posterior does
