@@ -4,6 +4,13 @@
 set -euo pipefail
 command -v mandoc > /dev/null || { echo "skipped: mandoc is missing"; exit 77; }
 mandoc -T lint -W warning man/*.[1357]
+# groff, which man runs, tells of tables that are too wide for a terminal.
+if command -v man > /dev/null && command -v groff > /dev/null; then
+  for page in man/*.[1357]; do
+    said=$(MANWIDTH=80 man -l --warnings=all "$page" 2>&1 > /dev/null)
+    [ -z "$said" ] || { echo "$page: $said"; exit 1; }
+  done
+fi
 for page in man/*.1; do
   for section in NAME SYNOPSIS DESCRIPTION 'EXIT STATUS' EXAMPLES 'SEE ALSO'; do
     grep -qx "\.Sh $section" "$page" || { echo "$page: no $section"; exit 1; }
