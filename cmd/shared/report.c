@@ -75,6 +75,7 @@ static const char *const hints[IVON_HINT_COUNT] = {
     [IVON_HINT_TEXT_COLUMN] = "--text-column names it",
     [IVON_HINT_RESIZE] = "--resize scales images to one size",
     [IVON_HINT_CLASSES] = "if they are names of classes, list these by --classes=FILE",
+    [IVON_HINT_COLUMNS] = "all columns of CSV are inputs, but that of --target-column",
     [IVON_HINT_DIAGONAL] = "ivon-convert --structure=diagonal makes one, or see --exclude",
     [IVON_HINT_VOCABULARY] = "see --on-mismatch, or --vocabulary if the rows are tokens",
 };

@@ -491,7 +491,8 @@ static int dataset_csv_make(struct ivon_examples **examples, struct dataset_csv 
                             const struct dataset_request *request, const char *input,
                             struct ivon_error *error)
 {
-    static const struct ivon_examples_class class = {.read = csv_read, .close = csv_close};
+    static const struct ivon_examples_class class = {
+        .read = csv_read, .close = csv_close, .extents_hint = IVON_HINT_COLUMNS};
     const struct dataset_array arrays[] = {
         {.name = input,
          .dtype = IVON_F32,

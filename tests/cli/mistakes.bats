@@ -165,6 +165,10 @@ PAIRS
   printf 'a;y\n1;0\n' > semicolons.csv
   expect 65 "ivon-predict: semicolons.csv: has no column 'y', but one column, 'a;y': expected commas between columns" \
     ivon-predict a.h5 --data=semicolons.csv --target-column=y
+  printf 'a,b,c,d,y\n1,2,3,4,0\n' > wide.csv
+  columns="all columns of CSV are inputs, but that of --target-column"
+  expect 65 "ivon-predict: wide.csv: array 'x' has shape 1x5, input 'x' of a.h5/model.onnx takes ?x4; $columns" \
+    ivon-predict a.h5 --data=wide.csv
   printf 'a,b,c,d\n1,2,3,4\n' > bare.csv
   expect 65 "ivon-predict: bare.csv: has no array 'y' of targets: --targets names another, or --target-column a column of CSV" \
     ivon-predict a.h5 --data=bare.csv --metrics
