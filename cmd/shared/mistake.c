@@ -68,7 +68,7 @@ void nearest_offer(struct nearest *nearest, const char *name)
 /* The options in the form of getopt, which knows best what is an option and what an argument. */
 struct getopt_table {
     struct option options[OPTIONS_MAX];
-    char letters[2 * OPTIONS_MAX + 2];
+    char letters[3 * OPTIONS_MAX + 2];
 };
 
 enum { LONG_OPTION = 1, ENDS_PARSING, HIDDEN_OPTION };
@@ -84,11 +84,13 @@ static void fill_table(struct getopt_table *table, const struct command *command
         int kind = !walk.last /* help, usage, version */ ? ENDS_PARSING
                    : option->flags & OPTION_HIDDEN       ? HIDDEN_OPTION
                                                          : LONG_OPTION;
-        table->options[count++] = (struct option){
-            option->name, option->arg ? required_argument : no_argument, NULL, kind};
+        int takes = !option->arg                          ? no_argument
+                    : option->flags & OPTION_ARG_OPTIONAL ? optional_argument
+                                                          : required_argument;
+        table->options[count++] = (struct option){option->name, takes, NULL, kind};
         if (option->key > ' ' && option->key < 127 && option->key != '?') {
             *letter++ = (char)option->key;
-            if (option->arg)
+            for (int colon = 0; colon < takes; colon++) /* one of an argument, two if optional */
                 *letter++ = ':';
         }
     }
@@ -139,6 +141,27 @@ static int report_equals_sign(int key, const char *argument)
     return EX_USAGE;
 }
 
+static bool is_long_option(const struct getopt_table *table, const char *argument)
+{
+    size_t length = strncmp(argument, "--", 2) == 0 ? strcspn(argument + 2, "=") : 0;
+    for (const struct option *option = table->options; option->name && length; option++)
+        if (strlen(option->name) == length && strncmp(option->name, argument + 2, length) == 0)
+            return true;
+    return false;
+}
+
+/* "-o --data=FILE", which would be a file named "--data=FILE". `option` is the word before. */
+static int report_option_as_value(const struct getopt_table *table, const char *option,
+                                  const char *value)
+{
+    if (!is_long_option(table, value))
+        return 0;
+    report_note(
+        "'%s' has no value, but the option '%s' behind it; if that is meant, write '%s%s%s'",
+        option, value, option, option[1] == '-' ? "=" : "", value);
+    return EX_USAGE;
+}
+
 /* `key` is what getopt made of an argument that ends before or at optind. */
 static int mistake_check_option(const struct getopt_table *table, int key, char **arguments)
 {
@@ -149,12 +172,14 @@ static int mistake_check_option(const struct getopt_table *table, int key, char 
         bool unknown = strncmp(before, "--", 2) == 0 && !has_prefix(table, before + 2, length);
         return unknown ? report_option(table, before + 2, length) : 0;
     }
+    if (optarg && optarg == before)
+        return report_option_as_value(table, arguments[optind - 2], optarg);
     if (key == LONG_OPTION || key == HIDDEN_OPTION)
         return 0;
-    int status = before == optarg ? 0 : report_single_dash(table, before);
+    int status = report_single_dash(table, before);
     if (!status && at)
         status = report_single_dash(table, at); /* where letters follow */
-    return status || before == optarg ? status : report_equals_sign(key, before);
+    return status ? status : report_equals_sign(key, before);
 }
 
 int mistaken_option(const struct command *command, int argc, char **argv)

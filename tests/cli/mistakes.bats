@@ -88,6 +88,22 @@ PAIRS
   [[ "$output" == *"option '--data' requires an argument"*"usage' for more information." ]]
 }
 
+@test "an option behind another one is not its value, unless it is written so" {
+  here
+  no_value() { echo "ivon-$1: '$2' has no value, but the option '$3' behind it; if that is meant, write '$4'"; }
+  expect 64 "$(no_value predict -o --data=x.h5 -o--data=x.h5)" ivon-predict a.h5 -o --data=x.h5
+  expect 64 "$(no_value predict -qo --data=x.h5 -qo--data=x.h5)" ivon-predict a.h5 -qo --data=x.h5
+  expect 64 "$(no_value predict --data --metrics --data=--metrics)" ivon-predict a.h5 --data --metrics
+  expect 64 "$(no_value merge --out --force --out=--force)" ivon-merge a.h5 --out --force
+  expect 64 "$(no_value info --key --help --key=--help)" ivon-info a.h5 --key --help
+  # Where the value may be missing, it stands behind an equals sign.
+  expect 66 "ivon-sensitivity: x: cannot open it: No such file or directory" ivon-sensitivity a.h5 --vectors --data=x
+  ivon-sample a.h5 --output=--force
+  ivon-sample a.h5 --seed=1 -o--seed=2
+  [ -s ./--force ] && [ -s ./--seed=2 ]
+  rm ./--force ./--seed=2
+}
+
 @test "one dash for two, and an equals sign after a letter" {
   expect 64 "ivon-merge: unknown option '-base'; did you mean '--base'?" ivon-merge -base=x a.h5
   expect 64 "ivon-merge: unknown option '-base'; did you mean '--base'?" ivon-merge a.h5 -q -base x
