@@ -315,6 +315,10 @@ void lanes_release(struct ivon_trainer *trainer);
    loss; of all ranks. */
 int lanes_gradient(struct ivon_trainer *trainer, double *loss, struct ivon_error *error);
 
+/* Fails where ranks have other options, weights to begin with or data than rank 0. */
+int trainer_ranks_check(const struct ivon_trainer *trainer, const struct ivon_train_start *start,
+                        struct ivon_examples *examples, struct ivon_error *error);
+
 /* Fails where ranks have other means or Hessians than rank 0, after the last step of an epoch or of
    the training. */
 int trainer_ranks_compare(const struct ivon_trainer *trainer, struct ivon_error *error);

@@ -358,6 +358,8 @@ int ivon_trainer_new(struct ivon_trainer **out, const struct ivon_train_start *s
     if (!code && start->resume)
         code = trainer_resume(trainer, start->weights, error);
     if (!code)
+        code = trainer_ranks_check(trainer, start, examples, error);
+    if (!code)
         code = optimizer_draw(trainer->optimizer, error);
     if (code) {
         ivon_trainer_free(trainer);
