@@ -23,7 +23,7 @@ static int rank_inputs_compare(struct ivon_ranks *ranks, uint64_t digest, const 
                                 path);
 }
 
-/* What cannot be read is found where it is needed. */
+/* Numbers that cannot be read are told of where they are needed. */
 static uint64_t rank_inputs_tensor(uint64_t digest, struct ivon_source *source, size_t i)
 {
     enum { BYTES = 1 << 12 };

@@ -170,8 +170,8 @@ IVON_API int ivon_probabilities_losses(enum ivon_likelihood likelihood, uint64_t
                                        const int64_t *labels, int64_t ignored, double *losses,
                                        struct ivon_error *error);
 
-/* Predictions from elsewhere in files, whose first fields have K numbers, or tokens × K, for each of
-   as many examples. */
+/* Predictions from elsewhere in files, whose first fields have K numbers, or tokens × K, for each
+   of as many examples. */
 struct ivon_average {
     struct ivon_examples *const *files;
     const double *weights; /* null: equal */

@@ -170,6 +170,8 @@ static int fails(void)
     memset(&error, 0, sizeof error);
     if (ranks) /* it stays so, at once */
         CHECK(ranks_barrier(ranks, &error) == IVON_ERROR_DATA && !strcmp(error.message, expected));
+    CHECK(ivon_ranks_recover(ranks) && !ivon_ranks_failed(ranks)); /* until they go on together */
+    CHECK(!ivon_ranks_agree(ranks, 0, &error) && !copies());
     return 0;
 }
 

@@ -456,6 +456,57 @@ static void probabilities_from_elsewhere(void **state)
     assert_true(fabs((double)entropy[1] - log(2)) < 0x1p-22);
 }
 
+static int expect_in_order(void *context, const struct ivon_predictions *p,
+                           struct ivon_error *error)
+{
+    (void)error;
+    uint64_t *next = context;
+    assert_true(p->first == *next && p->count > 0);
+    for (size_t i = 0; i < p->count; i++) {
+        bool even = (p->first + i) % 2 == 0;
+        assert_true(p->probabilities[2 * i] == (even ? 0.75F : 0.25F));
+        assert_true(p->prediction[i] == !even && p->max_probability[i] == 0.75F);
+    }
+    *next += p->count;
+    return 0;
+}
+
+/* More than one block; weights of 3 and 1, and what is no probability. */
+static void files_from_elsewhere(void **state)
+{
+    (void)state;
+    enum { ROWS = 600000 };
+    const struct ivon_field field = {"p", IVON_F32, 1, {2}, 2};
+    float *one = calloc(ROWS, 2 * sizeof *one), *other = calloc(ROWS, 2 * sizeof *other);
+    const void *data[] = {one, other};
+    const double weights[] = {3, 1};
+    struct ivon_examples *files[2];
+    struct ivon_error error = {0};
+    assert_true(one && other);
+    for (size_t i = 0; i < ROWS; i++) {
+        one[2 * i + i % 2] = 1;
+        other[2 * i + !(i % 2)] = 1;
+    }
+    for (int f = 0; f < 2; f++)
+        assert_int_equal(ivon_examples_from_memory(&files[f], f ? "other" : "one", ROWS, &field,
+                                                   &data[f], 1, &error),
+                         0);
+    const struct ivon_average average = {
+        .files = files, .weights = weights, .file_count = 2, .likelihood = IVON_CATEGORICAL};
+    uint64_t next = 0;
+    assert_int_equal(ivon_average_run(&average, expect_in_order, &next, &error), 0);
+    assert_true(next == ROWS);
+    other[2 * 599999] = 7;
+    next = 0;
+    assert_int_equal(ivon_average_run(&average, expect_in_order, &next, &error), IVON_ERROR_DATA);
+    assert_true(strstr(error.message, "other: ") && strstr(error.message, "599999"));
+    assert_true(next > 0 && next < ROWS);
+    for (int f = 0; f < 2; f++)
+        ivon_examples_close(files[f]);
+    free(one);
+    free(other);
+}
+
 static int losses_of(enum ivon_likelihood likelihood, size_t outputs, const float *p,
                      const int64_t *labels, int64_t ignored, double losses[3],
                      struct ivon_error *error)
@@ -495,6 +546,7 @@ int main(void)
         cmocka_unit_test(fixed_parameters_and_stops),
         cmocka_unit_test(predictions_vary_with_their_weights),
         cmocka_unit_test(probabilities_from_elsewhere),
+        cmocka_unit_test(files_from_elsewhere),
         cmocka_unit_test(losses_from_elsewhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -110,6 +110,7 @@ static void one_process_is_all_ranks(void **state)
     assert_int_equal(ivon_ranks_rank(NULL), 0);
     assert_int_equal(ivon_ranks_count(NULL), 1);
     assert_false(ivon_ranks_failed(NULL));
+    assert_true(ivon_ranks_recover(NULL));
     assert_int_equal(ivon_ranks_agree(NULL, 0, &error), 0);
     assert_int_equal(ivon_ranks_agree(NULL, -3, &error), -3);
     assert_int_equal(ivon_ranks_share(NULL, &data, sizeof data, &error), 0);

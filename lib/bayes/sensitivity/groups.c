@@ -228,8 +228,8 @@ static int number_groups(const int64_t *groups, size_t examples, size_t *member_
 }
 
 /* Removes this rank's groups, as many at a time as memory holds. */
-static int remove_groups(struct removing *removing, struct ranks_range own,
-                         struct ivon_group_removal *removals, struct ivon_error *error)
+static int remove_own_groups(struct removing *removing, struct ranks_range own,
+                             struct ivon_group_removal *removals, struct ivon_error *error)
 {
     const struct ivon_sensitivity *sensitivity = removing->sensitivity;
     size_t tiles = sensitivity->block / sensitivity->runner.tile, count = own.end - own.first;
@@ -275,7 +275,7 @@ int ivon_sensitivity_groups(struct ivon_sensitivity *sensitivity, const int64_t 
     meter_init(&sensitivity->meter, &sensitivity->options.resources.progress,
                2 * sensitivity->data.count * (own.end - own.first)); /* a gradient is of no more */
     if (!code)
-        code = remove_groups(&removing, own, removals, error);
+        code = remove_own_groups(&removing, own, removals, error);
     if (!code)
         code = ranks_complete(ranks, removals, (own.end - own.first) * sizeof *removals, error);
     meter_release(&sensitivity->meter);
