@@ -13,18 +13,25 @@
 #include "cmd/shared/report.h"
 #include "ivon/output.h"
 
-static const long PATIENCE = 600000; /* microseconds from a signal to the end of the program */
+/* From a signal to the end of the program. A rank waits for the others for five seconds. */
+static const struct timeval PATIENCE = {.tv_usec = 600000}, PATIENCE_OF_RANKS = {.tv_sec = 6};
 
 /* Handlers have nowhere else to put them. */
 static volatile sig_atomic_t received;
 static volatile sig_atomic_t waits;
 static volatile sig_atomic_t reported; /* a line has said that a signal was received */
 
+/* A mere system call. */
+static void start_alarm(void)
+{
+    const struct itimerval end = {.it_value = ranks_joined() ? PATIENCE_OF_RANKS : PATIENCE};
+    setitimer(ITIMER_REAL, &end, NULL);
+}
+
 static void on_signal(int signal)
 {
-    const struct itimerval end = {.it_value.tv_usec = PATIENCE};
     received = signal;
-    setitimer(ITIMER_REAL, &end, NULL); /* a mere system call */
+    start_alarm();
 }
 
 static void on_alarm(int signal)
@@ -95,10 +102,9 @@ struct ivon_progress progress_start(struct progress *progress, const char *label
 
 void progress_wait(bool wait)
 {
-    const struct itimerval end = {.it_value.tv_usec = PATIENCE};
     waits = wait;
     if (!wait && received)
-        setitimer(ITIMER_REAL, &end, NULL);
+        start_alarm();
 }
 
 void progress_end(struct progress *progress)

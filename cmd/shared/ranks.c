@@ -13,6 +13,7 @@
 
 /* One set of ranks for the whole program, as it has one standard output. */
 static struct ivon_ranks *joined;
+static FILE *dropped; /* standard error, where this one prints nothing */
 
 struct ivon_ranks *ranks_joined(void)
 {
@@ -30,8 +31,17 @@ static void drop_streams(void)
     FILE *nowhere = fopen("/dev/null", "we");
     if (!nowhere)
         return;
+    dropped = stderr;
     stdout = nowhere;
     stderr = nowhere;
+}
+
+/* Lets a rank print whose error no other has. */
+static void recover_stderr(void)
+{
+    if (dropped)
+        stderr = dropped;
+    dropped = NULL;
 }
 
 /* Standard input reaches rank 0 alone: here it can be read on none, as "-" by whatever option, and
@@ -97,21 +107,27 @@ int ranks_agree(int code, struct ivon_error *error)
         return code;
     if (code && joined)
         name_rank(error);
-    return ivon_ranks_agree(joined, code, error);
+    code = ivon_ranks_agree(joined, code, error);
+    if (code && joined && !ivon_ranks_failed(joined))
+        recover_stderr();
+    return code;
 }
 
 int ranks_leave(int status)
 {
     struct ivon_error error = {0};
-    bool known = ivon_ranks_failed(joined);
+    bool known = ivon_ranks_failed(joined), silent = dropped;
     if (!joined)
         return status;
     if (status && !known)
         error_fill(&error, IVON_ERROR_INTERNAL, "ended with exit status %d", status);
     int code = ranks_agree(status ? IVON_ERROR_INTERNAL : 0, &error);
+    bool alone = code && !ivon_ranks_failed(joined);
     if (code && !status)
         status = report_error(&error);
-    if (code && !ivon_ranks_failed(joined))
+    else if (alone && silent)
+        report_error(&error);
+    if (alone)
         ivon_ranks_abort(joined, status);
     ivon_ranks_close(joined);
     joined = NULL;

@@ -166,3 +166,14 @@ with h5py.File("train.h5", "r+") as f:
     [ "$(grep -c ^ivon <<< "$output")" -le 1 ]
   done
 }
+
+@test "a rank that is interrupted while the others are busy says it itself, and ends all" {
+  local name=$(each_mpi | cut -d' ' -f1)
+  echo old > by.csv
+  run mpi "$name" 2 bash -c '
+    [ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" != 1 ] || { sleep 1.5; kill $$; } &
+    exec ivon-sensitivity -q posterior.h5 --data=train.h5 --batch=1 --expectation=samples -n 1000000 -f -o by.csv'
+  [ "$status" != 0 ] && [ "$status" != 124 ]
+  [ "$(grep -c "^ivon-sensitivity: rank 1 on $(hostname): interrupted" <<< "$output")" = 1 ]
+  [ "$(cat by.csv)" = old ]
+}

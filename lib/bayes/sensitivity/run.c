@@ -259,6 +259,7 @@ static int sensitivity_run_average(struct ivon_sensitivity *sensitivity, struct 
     predict.task.noise_std = NAN;
     predict.task.ignored = INT64_MIN;
     predict.samples = options->samples;
+    predict.batch = options->batch;
     predict.descriptions = false;
     bool own = ivon_likelihood_traits(options->task.likelihood)->variances;
     const char *targets =

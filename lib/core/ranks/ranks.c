@@ -17,6 +17,7 @@ struct ivon_ranks {
     const struct ranks_engine *engine;
     int rank, count;
     struct ivon_error failure; /* that was agreed on; its code is 0 before */
+    bool alone;                /* a failure of this one, which the others did not come for */
 };
 
 /* Joining. */
@@ -154,10 +155,13 @@ int ivon_ranks_agree(struct ivon_ranks *ranks, int code, struct ivon_error *erro
 {
     if (!ranks)
         return code;
+    if (ranks->alone)
+        return code;
     if (!ranks->failure.code) {
         struct ivon_error own = {0};
         int first = ranks->engine->least(code ? ranks->rank : ranks->count, code ? PATIENCE : 0);
-        if (first == ranks->count || first < 0) /* all are well, or this one is alone */
+        ranks->alone = first < 0;
+        if (first == ranks->count || ranks->alone)
             return code;
         if (code && error)
             own = *error;
