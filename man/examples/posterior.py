@@ -54,3 +54,5 @@ merged = ivon_posterior.merge(fits)
 for name, one in ("the left", fits[0]), ("the right", fits[1]), ("both, merged", merged):
     accuracy = ivon_posterior.predict(one, test, samples=0)["metrics"]["accuracy"]
     print(f"accuracy of what saw {name}: {accuracy:.3f}")
+
+model.load_state_dict(merged.sample(seed=1))  # one of the networks that the posterior holds likely

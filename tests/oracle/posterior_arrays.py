@@ -155,7 +155,7 @@ def check_draws():
     assert np.array_equal(posterior.sample(seed=1)["w"], drawn["w"])
     same = posterior.sample(np.random.default_rng(1))
     assert np.array_equal(same["w"], drawn["w"])
-    cold = posterior.sample(seed=1, temperature=0.25)["w"].astype("f8")
+    cold = posterior.sample(seed=1, posterior_temperature=0.25)["w"].astype("f8")
     # Of numbers up to 5000, whose roundings are up to 2^-24 of them.
     assert np.abs((cold - mean) * 2 - (drawn["w"].astype("f8") - mean)).max() < 3 * 5000 * 2**-24
 

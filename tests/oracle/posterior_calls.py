@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 
 sys.dont_write_bytecode = True
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -87,7 +88,7 @@ def check_predict(data):
     told = table("predict", "tokens.h5", "tokens.h5", "--weights=1,3", "--data=data.h5",
                  "--inputs=tokens", "--targets=tokens", "--samples=2", "--posterior-temperature=0.5")
     found = ip.predict(["tokens.h5", ip.load("tokens.h5")], tokens, weights=[1, 3], samples=2,
-                       temperature=0.5)
+                       posterior_temperature=0.5)
     same(found, told, ["probabilities", "prediction", "mutual_information"])
     assert found["probabilities"].shape == (80, 6, 7), found["probabilities"].shape
     bytes_of = (x * 10 + 128).astype("u1")
@@ -268,11 +269,45 @@ def check_files():
     refused("2 weights are given for 1 models", lambda: ip.merge(["tokens.h5"], weights=[1, 2]))
     refused("2 weights are given for 1 posteriors",
             lambda: ip.predict("tokens.h5", "data.h5", weights=[1, 2]))
-    refused("unexpected keyword argument 'sample'",
-            lambda: ip.predict("tokens.h5", "data.h5", sample=3), TypeError)
+    for call, wrong, near in (("predict", "sample", "samples"), ("predict", "classs", "classes"),
+                              ("fit", "likelyhood", "likelihood"), ("fit", "structur", "structure"),
+                              ("sensitivity", "score", "scores")):
+        refused(f"{call}() has no keyword '{wrong}'; did you mean '{near}'?",
+                lambda: getattr(ip, call)("tokens.h5", "data.h5", **{wrong: 3}), TypeError)
+    refused("influence() has no keyword 'frobnicate'", lambda: ip.influence(
+        "tokens.h5", "data.h5", "data.h5", frobnicate=3), TypeError)
     refused("expected one first axis",
             lambda: ip.predict("events.h5", (np.zeros((3, 4), "f4"), np.zeros(2, "i8"))))
     refused("of type <U1, expected numbers", lambda: ip.predict("events.h5", np.array(["a"])))
+
+
+def check_classes(data):
+    """Targets that are names are what their numbers are, of arrays and of files."""
+    names, labels = ["cat", "dog"], data["both"][:, 0]
+    texts = np.array(names)[labels]
+    with open("named.csv", "w") as file:
+        file.write("a,b,c,d,kind\n")
+        for row, name in zip(data["x"], texts):
+            file.write(",".join(map(repr, map(float, row))) + f",{name}\n")
+    told = ip.predict("events.h5", (data["x"], labels), samples=0)
+    for given in (data["x"], texts), (data["x"], texts.astype("S")), (data["x"], labels):
+        same(ip.predict("events.h5", given, samples=0, classes=names), told, ["loss"])
+    same(ip.predict("events.h5", "named.csv", samples=0, classes=names, target_column="kind"), told,
+         ["loss"])
+    refused("target 0 is '", lambda: ip.predict("events.h5", (data["x"], texts), classes=["bird"]))
+
+
+def check_old_names(data):
+    """What keywords were called before goes on, and says so."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        old = ip.predict("events.h5", data["x"], samples=2, temperature=0.5)
+        drawn = ip.load("events.h5").sample(seed=1, temperature=0.5)
+    assert [(w.category, w.filename) for w in said] == [(DeprecationWarning, __file__)] * 2, said
+    same(ip.predict("events.h5", data["x"], samples=2, posterior_temperature=0.5), old,
+         ["probabilities"])
+    new = ip.load("events.h5").sample(seed=1, posterior_temperature=0.5)
+    same(new, drawn, list(drawn))
 
 
 def check_blas(data):
@@ -305,6 +340,8 @@ def main(directory):
     check_influence(data)
     check_fit(data)
     check_files()
+    check_classes(data)
+    check_old_names(data)
     check_blas(data)
     check_interrupt(data)
     print("the calls have the bits of the commands")

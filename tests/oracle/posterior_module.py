@@ -418,7 +418,7 @@ def check_draws(posterior):
     first, second = posterior.sample(again), posterior.sample(again)
     assert not same(first["head.bias"], second["head.bias"])
     assert same(posterior.sample(seed=3)["head.bias"], first["head.bias"])
-    cold = posterior.sample(seed=3, temperature=0.25)
+    cold = posterior.sample(seed=3, posterior_temperature=0.25)
     for name, mean in posterior.mean.items():
         move = (first[name] - mean) / 2
         assert torch.allclose(cold[name] - mean, move, atol=1e-6), name

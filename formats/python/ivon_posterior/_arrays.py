@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, Dict, NamedTuple, Optional
 
 import numpy
@@ -80,3 +81,12 @@ def like(value: numpy.ndarray, tensor: Tensor, dtype: Optional[str] = None) -> T
     import torch
     return torch.from_numpy(numpy.ascontiguousarray(value)).to(
         getattr(torch, dtype) if dtype else tensor.dtype)
+
+
+def temperature_of(call: str, posterior_temperature: float, old: Optional[float]) -> float:
+    """The temperature of a call, which called it otherwise before."""
+    if old is None:
+        return posterior_temperature
+    warnings.warn(f"{call}(): 'temperature' is now 'posterior_temperature'", DeprecationWarning,
+                  stacklevel=3)
+    return old

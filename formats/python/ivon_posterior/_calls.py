@@ -2,19 +2,20 @@
 from __future__ import annotations
 
 import ctypes
+import difflib
 import os
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
 import numpy
 
 from . import _library as lib
-from ._arrays import PosteriorError
+from ._arrays import PosteriorError, is_torch, temperature_of
 from ._posterior import Path, Posterior
-from ._sources import (Data, Given, examples, made, network_inputs, opened, posterior_of,
+from ._sources import (Data, Given, Wanted, examples, made, network_inputs, opened, posterior_of,
                        read_source, room)
 
 Arrays = Dict[str, Any]
@@ -38,6 +39,7 @@ class Task:
                     arrays of their names
     targets         the name of the array of targets
     target_column   of a CSV file
+    classes         the names of the classes, by their numbers from 0, where targets are names
     batch           examples at a time in one thread
     memory          bytes beside the weights
     threads         default: one for each processor
@@ -52,6 +54,7 @@ class Task:
     inputs: Union[None, str, Sequence[str], Mapping[str, str]] = None
     targets: str = "y"
     target_column: Optional[str] = None
+    classes: Optional[Sequence[str]] = None
     batch: int = 0
     memory: int = 0
     threads: int = 0
@@ -108,8 +111,23 @@ class Task:
         if names is not None:
             names = [names] if isinstance(names, str) else list(
                 names.values() if isinstance(names, Mapping) else names)
-        return stack.enter_context(examples(data, self.targets, self.target_column, names,
-                                            network_inputs(network)))
+        wanted = Wanted(self.targets, self.target_column, names, self.classes)
+        return stack.enter_context(examples(data, wanted, network_inputs(network)))
+
+
+def _task(call: str, own: Sequence[str], given: Dict[str, Any]) -> Task:
+    """The Task of a call's other keywords, of which an unknown one names the nearest."""
+    known = [member.name for member in fields(Task) if member.init]
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(name, [*known, *own], 1)
+            raise TypeError(f"{call}() has no keyword '{name}'" +
+                            (f"; did you mean '{near[0]}'?" if near else ""))
+    return Task(**given)
+
+
+def _keywords(call: Callable[..., Any]) -> List[str]:
+    return list(call.__kwdefaults__ or ())
 
 
 class Run:
@@ -187,7 +205,7 @@ def _members(given: Any) -> List[Given]:
 
 
 def predict(posterior: Union[Given, Sequence[Given]], data: Data, *, samples: int = 64,
-            seed: int = 0, temperature: float = 1.0, method: str = "samples",
+            seed: int = 0, posterior_temperature: float = 1.0, method: str = "samples",
             weights: Optional[Sequence[float]] = None, logits: bool = False, metrics: bool = True,
             **task: Any) -> Arrays:
     """Predictions, averaged over weight samples: what ivon-predict(1) writes.
@@ -205,9 +223,13 @@ def predict(posterior: Union[Given, Sequence[Given]], data: Data, *, samples: in
     averaged density (N), `metrics` a dictionary of numbers, and `errors` of their standard errors
     over examples.
     """
-    common, options = Task(**task), lib.options(lib.ivon_predict_options)
+    posterior_temperature = temperature_of("predict", posterior_temperature,
+                                           task.pop("temperature", None))
+    common = _task("predict", _keywords(predict), task)
+    options = lib.options(lib.ivon_predict_options)
     common.fill(options)
-    options.samples, options.sample.seed, options.sample.temperature = samples, seed, temperature
+    options.samples, options.sample.seed = samples, seed
+    options.sample.temperature = posterior_temperature
     options.method = lib.choice("predict_method", method)
     options.logits = logits
     options.metrics = metrics and not (common.traits.noise and common.noise_std is None)
@@ -270,7 +292,8 @@ def sensitivity(posterior: Given, data: Data, *, scores: Union[str, Iterable[str
     """
     names = [name.replace("-", "_") for name in (
         [scores] if isinstance(scores, str) else scores)]
-    common, options = Task(**task), lib.options(lib.ivon_sensitivity_options)
+    common = _task("sensitivity", _keywords(sensitivity), task)
+    options = lib.options(lib.ivon_sensitivity_options)
     common.fill(options)
     options.scores = 0
     for name in names:
@@ -333,7 +356,8 @@ def influence(posterior: Given, data: Data, queries: Data, *, measure: str = "lo
     `measure` is "loss", "logit" (the negative of one `output`), "margin", or "token-loss", of which
     each token is a query. Other arguments are as sensitivity() takes them.
     """
-    common, options = Task(**task), lib.options(lib.ivon_influence_options)
+    common = _task("influence", _keywords(influence), task)
+    options = lib.options(lib.ivon_influence_options)
     common.fill(options)
     options.measure, options.output = lib.choice("measure", measure), output
     options.rho = NAN if rho is None else rho
@@ -371,7 +395,8 @@ def merge(models: Sequence[Given], *, base: Optional[Given] = None, method: Opti
           threads: int = 0) -> Posterior:
     """The merged posterior of models that were finetuned from one `base`: see ivon-merge(1), whose
     options the arguments are. Models are paths, Posteriors or dictionaries of arrays, in memory
-    without a copy. `method` is by default "gradient-matching" with a base, else "hessian".
+    without a copy. `method` is by default "gradient-matching" with a base, else "hessian". The
+    result has tensors of torch where a Posterior that is given has them.
     """
     options = lib.options(lib.ivon_merge_options)
     options.method = lib.choice("merge_method", method or (
@@ -404,8 +429,14 @@ def merge(models: Sequence[Given], *, base: Optional[Given] = None, method: Opti
         run("ivon_merge_run", plan, (ctypes.c_void_p * 1)(sink))
         lib.call("ivon_sink_commit", sink)
         merged = posterior_of(library.ivon_merge_header(plan, 0),
-                              [tensors[i] for i in range(count.value)], contents)
+                              [tensors[i] for i in range(count.value)], contents,
+                              any(map(_is_of_torch, models)))
     return merged
+
+
+def _is_of_torch(given: Given) -> bool:
+    """Whether a posterior has tensors of torch, which what is made of it has then, too."""
+    return isinstance(given, Posterior) and any(map(is_torch, given.mean.values()))
 
 
 def fit(model: Given, data: Data, *, structure: str = "kronecker", rank: int = 0,
@@ -421,9 +452,11 @@ def fit(model: Given, data: Data, *, structure: str = "kronecker", rank: int = 0
     the one of greatest evidence, or `per_tensor` of each Hessian its own. Other keywords are those
     of `Task`.
 
-    Returns a Posterior with the graph; its `summary` has the numbers that ivon-fit prints.
+    Returns a Posterior with the graph, of torch where `model` is one, as from_model() gives it; its
+    `summary` has the numbers that ivon-fit prints.
     """
-    common, options = Task(**task), lib.options(lib.ivon_fit_options)
+    common = _task("fit", _keywords(fit), task)
+    options = lib.options(lib.ivon_fit_options)
     common.fill(options)
     if structure == "lowrank":
         raise PosteriorError("structure 'lowrank': it is a rank upon 'kronecker' or 'diagonal', "
@@ -450,7 +483,7 @@ def fit(model: Given, data: Data, *, structure: str = "kronecker", rank: int = 0
         graph = _graph_bytes(network)
         result = stack.enter_context(made("ivon_source_close", "ivon_fit_source", fitted, graph,
                                           len(graph)))
-        posterior = read_source(result)
+        posterior = read_source(result, _is_of_torch(model))
         posterior.summary = _fit_summary(lib.library().ivon_fit_summary(fitted))
         if not common.traits.noise:
             del posterior.summary["noise_std"]

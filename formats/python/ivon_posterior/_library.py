@@ -117,7 +117,15 @@ class ivon_sample_options(Structure):
 
 class ivon_dataset_options(Structure):
     _fields_ = [("size", c_size_t), ("inputs", POINTER(c_char_p)), ("input_count", c_size_t),
-                ("targets", c_char_p), ("target_column", c_char_p)]
+                ("targets", c_char_p), ("target_column", c_char_p), ("named", c_bool),
+                ("targets_optional", c_bool), ("column_prefix", c_char_p), ("no_scaling", c_bool),
+                ("mean", POINTER(c_double)), ("std", POINTER(c_double)),
+                ("channel_count", c_size_t), ("characters", c_bool), ("context", c_size_t),
+                ("stride", c_size_t), ("limit", c_uint64), ("no_sandbox", c_bool),
+                ("resources", ivon_resources), ("vocabulary", c_char_p), ("text_column", c_char_p),
+                ("image_channels", c_size_t), ("image_height", c_size_t), ("image_width", c_size_t),
+                ("image_short_side", c_size_t), ("classes", POINTER(c_char_p)),
+                ("class_count", c_size_t)]
 
 
 class ivon_adapt_options(Structure):

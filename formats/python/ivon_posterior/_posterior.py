@@ -7,7 +7,8 @@ from typing import Any, Dict, Iterable, List, Optional, Tuple, Union
 
 import numpy
 
-from ._arrays import PosteriorError, Tensor, Tensors, array, count, is_torch, like
+from ._arrays import (PosteriorError, Tensor, Tensors, array, count, is_torch, like,
+                      temperature_of)
 
 Path = Union[str, "os.PathLike[str]"]
 
@@ -57,16 +58,20 @@ class Posterior:
         return f"<Posterior: {', '.join(parts)}>"
 
     def sample(self, generator: Any = None, *, seed: Optional[int] = None,
-               temperature: float = 1.0) -> Tensors:
+               posterior_temperature: float = 1.0,
+               temperature: Optional[float] = None) -> Tensors:
         """Draw weights, by name, each of its mean's type; those that are not random are the means.
 
-        `generator` is torch's on the CPU, of a posterior of numpy a numpy.random.Generator, or
-        `seed` makes one; the default is the library's own. Draws are other numbers than those of
-        ivon-sample. Variances are multiplied by `temperature`.
+        They are torch's where the means are: of from_model(), of load() with a model or
+        kind="torch", and of fit() and merge() of such; else numpy's. `generator` is torch's on the
+        CPU, of a posterior of numpy a numpy.random.Generator, or `seed` makes one; the default is
+        the library's own. Draws are other numbers than those of ivon-sample. Variances are
+        multiplied by `posterior_temperature`; `temperature` is its old name.
 
         Raises PosteriorError where ess or weight decay is missing, and where h + weight_decay is
         not positive.
         """
+        scale = temperature_of("sample", posterior_temperature, temperature) ** 0.5
         wide = any(str(mean.dtype).endswith("float64") for mean in self.mean.values())
         kind = "float64" if wide else "float32"
         noise = self._noise(generator, seed, kind)
@@ -76,7 +81,7 @@ class Posterior:
         for name, eps in noise.items():
             if name not in weights:
                 raise PosteriorError(f"the Hessian of '{name}' has no mean")
-            x = eps * temperature ** 0.5 / numpy.sqrt(self._precision(name).astype(kind))
+            x = eps * scale / numpy.sqrt(self._precision(name).astype(kind))
             for part, value in self._parts(name, self._turned_back(name, x)):
                 mean = array(self.mean[part])
                 weights[part] = like(mean.astype(kind) + value.reshape(mean.shape),

@@ -6,12 +6,12 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, Dict, Iterator, List, Optional, Tuple, Union
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple, Union
 
 import numpy
 
 from . import _library as lib
-from ._arrays import PosteriorError, Stored, array, stored, tensor_of
+from ._arrays import PosteriorError, Stored, array, is_torch, stored, tensor_of
 from ._posterior import PARTS, Path, Posterior
 from ._trees import from_arrays
 from ._write import elements, lists_of_bytes
@@ -154,14 +154,41 @@ def _known(number: float) -> Optional[float]:
 
 # Data.
 
+class Wanted(NamedTuple):
+    """What is asked of data: the array or column of the targets, the arrays of the inputs, by
+    default those of the network's inputs, or "x" of a single one, and names of classes."""
+
+    targets: str
+    target_column: Optional[str] = None
+    arrays: Optional[List[str]] = None
+    classes: Optional[Sequence[str]] = None
+
+
+def _class_numbers(targets: Any, classes: Sequence[str]) -> Any:
+    """The numbers of targets that are names of classes; other targets as they are."""
+    found = targets if is_torch(targets) else numpy.asarray(targets)
+    if is_torch(found) or found.dtype.kind not in "USO":
+        return found
+    numbers = {name: number for number, name in enumerate(classes)}
+    named = [name.decode() if isinstance(name, bytes) else name for name in found.ravel()]
+    for row, name in enumerate(named):
+        if name not in numbers:
+            raise PosteriorError(f"target {row} is '{name}', expected the name of one of the "
+                                 f"{len(numbers)} classes")
+    return numpy.array([numbers[name] for name in named], "i8").reshape(found.shape)
+
+
 class Memory:
     """Examples in memory. Arrays stay as they are; targets of bytes become 64-bit integers, which
-    are no brightnesses."""
+    are no brightnesses, and names of classes their numbers."""
 
-    def __init__(self, arrays: Dict[str, Any], targets: Optional[str]) -> None:
+    def __init__(self, arrays: Dict[str, Any], targets: Optional[str],
+                 classes: Optional[Sequence[str]] = None) -> None:
         if targets in arrays:
             arrays = {**{name: x for name, x in arrays.items() if name != targets},
                       targets: arrays[targets]}
+            if classes is not None:
+                arrays[targets] = _class_numbers(arrays[targets], classes)
             if array(arrays[targets]).dtype == "u1":
                 arrays[targets] = array(arrays[targets]).astype("i8")
         self.held = [stored(x) for x in arrays.values()]
@@ -198,41 +225,45 @@ def network_inputs(network: ctypes.c_void_p) -> List[str]:
         names.append(name.decode())
 
 
-def _dataset_options(targets: str, target_column: Optional[str], inputs: Optional[List[str]],
-                     stack: ExitStack) -> Any:
+def _names(given: Optional[Sequence[str]], stack: ExitStack) -> Tuple[Any, int]:
+    """A list of names for C, which the stack keeps."""
+    if given is None:
+        return None, 0
+    names = (ctypes.c_char_p * len(given))(*(name.encode() for name in given))
+    stack.callback(lambda held: None, names)
+    return ctypes.cast(names, ctypes.POINTER(ctypes.c_char_p)), len(given)
+
+
+def _dataset_options(wanted: Wanted, inputs: Optional[List[str]], stack: ExitStack) -> Any:
     options = lib.options(lib.ivon_dataset_options)
-    options.targets = targets.encode()
-    if target_column is not None:
-        options.target_column = str(target_column).encode()
-    if inputs is not None:
-        names = (ctypes.c_char_p * len(inputs))(*(name.encode() for name in inputs))
-        stack.callback(lambda held: None, names)
-        options.inputs = ctypes.cast(names, ctypes.POINTER(ctypes.c_char_p))
-        options.input_count = len(inputs)
+    options.targets = wanted.targets.encode()
+    if wanted.target_column is not None:
+        options.target_column = str(wanted.target_column).encode()
+    options.inputs, options.input_count = _names(inputs, stack)
+    options.classes, options.class_count = _names(wanted.classes, stack)
     return options
 
 
 @contextmanager
-def examples(data: Data, targets: str, target_column: Optional[str], arrays: Optional[List[str]],
-             inputs: List[str]) -> Iterator[ctypes.c_void_p]:
-    """Data of a file, in the syntax of --data, or of arrays. `arrays` names those of the inputs;
-    by default they are those of the network's inputs, or "x" of a single one."""
+def examples(data: Data, wanted: Wanted, inputs: List[str]) -> Iterator[ctypes.c_void_p]:
+    """Data of a file, in the syntax of --data, or of arrays, for a network of these inputs."""
     with ExitStack() as stack:
         if not isinstance(data, (str, os.PathLike)):
-            memory = Memory(_named(data, targets), targets)
+            memory = Memory(_named(data, wanted.targets), wanted.targets, wanted.classes)
             with made("ivon_examples_close", "ivon_examples_from_memory",
                       *memory.arguments()) as handle:
                 yield handle
             return
-        names = arrays if arrays is not None else inputs if len(inputs) > 1 else None
-        options = _dataset_options(targets, target_column, names, stack)
+        names = wanted.arrays if wanted.arrays is not None else (
+            inputs if len(inputs) > 1 else None)
+        options = _dataset_options(wanted, names, stack)
         handle = ctypes.c_void_p()
         try:
             lib.call("ivon_dataset_open", ctypes.byref(handle), os.fsencode(data), options)
         except PosteriorError as error:
             if names is not None or len(inputs) != 1:
                 raise
-            options = _dataset_options(targets, target_column, inputs, stack)
+            options = _dataset_options(wanted, inputs, stack)
             try:
                 lib.call("ivon_dataset_open", ctypes.byref(handle), os.fsencode(data), options)
             except PosteriorError:
