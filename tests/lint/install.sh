@@ -50,8 +50,41 @@ mv "$work/usr" "$work/moved"
 runs "$work/moved/bin"
 mv "$work/moved" "$work/usr"
 
+# README's lines, without what takes long: they configure, and name presets, targets and files that there are.
+version=$(sed -n 's/.*project(.*VERSION \([0-9.]*\).*/\1/p' CMakeLists.txt | head -n 1)
+cat > "$work/readme" << 'STUBS'
+set -euf -o pipefail
+configured=$1/configured version=$2
+fail() { echo "README.md: $1"; exit 1; }
+sudo() { "$@"; }
+apt() { [ "$*" = "install ./build/release/ivon_${version}_*.deb" ] || fail "apt $*"; }
+build() {
+  while [ $# -gt 0 ]; do
+    case $1 in
+      --preset) jq -e --arg name "$2" '.buildPresets | any(.name == $name)' CMakePresets.json > /dev/null || fail "$2" ;;
+      --target) command cmake --build "$configured" --target help | grep -E "^(\.\.\. )?$2(:|$)" > /dev/null || fail "$2" ;;
+      -j) ;;
+      *) fail "cmake --build $*" ;;
+    esac
+    shift 2
+  done
+}
+cmake() {
+  case $1 in
+    --preset) command cmake "$@" -B "$configured" > /dev/null ;;
+    --build) build "${@:2}" ;;
+    --install) [ "$2" = build/release ] && grep -qF '"binaryDir": "${sourceDir}/build/${presetName}"' CMakePresets.json ||
+      fail "cmake $*" ;;
+    *) fail "cmake $*" ;;
+  esac
+}
+STUBS
+{ grep '^cmake ' README.md; grep -oE '`cmake [^`]*`' README.md | tr -d '`'; } > "$work/lines"
+[ "$(wc -l < "$work/lines")" = 3 ]
+cat "$work/lines" >> "$work/readme"
+bash "$work/readme" "$work" "$version"
+
 # The same for other directories, of which only the program's run path depends.
-cmake -S . -B "$work/configured" -DBUILD_TESTING=OFF > /dev/null
 run_path() {
   cmake -DCMAKE_INSTALL_PREFIX=/opt/ivon "$@" "$work/configured" > /dev/null
   sed -n 's/^ *RPATH "\(..*\)")*$/\1/p' "$work/configured/cmake_install.cmake" | head -n 1 | tr -d '\\'
