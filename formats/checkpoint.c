@@ -190,12 +190,28 @@ static const struct format *format_of_shards(const struct mapped_file *first)
     return format && format->open_shards ? format : format_with_index();
 }
 
+/* Keras' "NAME.weights.json" maps layers to files, not tensors. */
+static int refuse_keras_index(const char *path, struct ivon_error *error)
+{
+    return string_ends_with(path, ".weights.json")
+               ? ivon_error_set(error, IVON_ERROR_DATA,
+                                "%s: lists weights of Keras in several files, which are not read "
+                                "here: save them in one, without max_shard_size",
+                                path)
+               : 0;
+}
+
 static int open_index(struct ivon_source **source, struct mapped_file *mapped,
                       const struct ivon_open_options *options, struct ivon_error *error)
 {
     struct shard_index index;
     struct mapped_file first = {0};
-    int code = shard_index_read(&index, mapped, error);
+    int code = refuse_keras_index(mapped->path, error);
+    if (code) {
+        mapped_close(mapped);
+        return code;
+    }
+    code = shard_index_read(&index, mapped, error);
     mapped_close(mapped);
     if (!code && index.shard_count)
         code = shard_index_open(&index, 0, &first, error);

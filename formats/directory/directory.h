@@ -9,7 +9,7 @@
 #define DIRECTORY_FACTORS "adapter_model.safetensors"
 
 /* The names of weights, in the order in which transformers' from_pretrained looks for them. */
-enum { DIRECTORY_WEIGHTS_COUNT = 4 };
+enum { DIRECTORY_WEIGHTS_COUNT = 5 };
 extern const char *const directory_weights_names[DIRECTORY_WEIGHTS_COUNT];
 
 /* The names of an adapter's factors, in the order in which PEFT looks for them. */

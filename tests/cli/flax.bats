@@ -46,6 +46,10 @@ with h5py.File("state.h5") as f:
     assert len(names) == len(want), names'
   ivon-convert -q nested.msgpack -o nested.h5 --no-provenance
   cmp nested.h5 state.h5
+  mkdir hub
+  cp nested.msgpack hub/flax_model.msgpack # as hubs call it
+  ivon-convert -q hub -o hub.h5 --no-provenance
+  cmp hub.h5 state.h5
   ivon-convert -q --key=params.Dense_0 --include=kernel state.msgpack -o k.npz
   [ "$(ivon-info --tensors k.npz | tail -n 1 | awk '{print $1}')" = kernel ]
   ivon-convert -q model.msgpack --hessian=fisher.msgpack --ess=10 --weight-decay=1 -o p.h5
