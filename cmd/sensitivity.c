@@ -403,19 +403,32 @@ static int run_examples(struct sensitivity_command *command,
     return code;
 }
 
+/* Adds to the note how many examples there are, where the posterior tells of another number: they
+   may be of a test set. */
+static void note_other_data(const struct sensitivity_command *command,
+                            const struct ivon_sensitivity_shape *shape, char note[80])
+{
+    uint64_t given = ivon_examples_count(command->whole);
+    *note = '\0';
+    if (!shape->tokens && command->options.n_train < 0 && shape->n_train != (double)given)
+        snprintf(note, 80, "; the data have %llu: are they those of the training?",
+                 (unsigned long long)given);
+}
+
 static void note_removal(const struct sensitivity_command *command,
                          const struct ivon_sensitivity_shape *shape)
 {
-    char count[32] = "one";
+    char count[32] = "one", other[80];
     bool several = command->ranges && shape->examples > 1;
+    note_other_data(command, shape, other);
     if (command->ranges)
         snprintf(count, sizeof count, "%llu", (unsigned long long)shape->examples);
     if (shape->tokens)
         report_note("removing %s sequence%s, of N = %.15g tokens in all, rho = %.6g", count,
                     several ? "s" : "", shape->n_train, shape->rho);
     else
-        report_note("removing %s of N = %.15g examples, rho = %.6g", count, shape->n_train,
-                    shape->rho);
+        report_note("removing %s of N = %.15g examples, rho = %.6g%s", count, shape->n_train,
+                    shape->rho, other);
     removal_warn(shape->tokens, shape->n_train, ivon_examples_count(command->whole));
 }
 

@@ -166,6 +166,11 @@ import sys, h5py
 with h5py.File("two.h5", "w") as f, h5py.File(sys.argv[1]) as g:
     f["x"], f["y"] = g["x"][[3, 17]], g["y"][[3, 17]]
 PYTHON
+  # Data of another number than the posterior was trained on may be another set.
+  run --separate-stderr -0 ivon-sensitivity "$(made mlp-lowrank)" --data=two.h5 -o two.csv
+  [ "$stderr" = "ivon-sensitivity: removing one of N = 60 examples, rho = 1; the data have 2: are they those of the training?" ]
+  run --separate-stderr -0 ivon-sensitivity "$(made mlp-lowrank)" --data=two.h5 --n-train=30 -f -o two.csv
+  [[ $stderr == *"N = 30 examples, rho = 2" ]]
   loss() { ivon-predict -q "$1" --data=two.h5 --mean --metrics --json | jq .metrics.nll.value; }
   $python - "$(loss "$(made mlp-lowrank)")" "$(loss o.h5)" "$(made mlp-lowrank)" <<'PYTHON'
 import json, sys, h5py, numpy as np
