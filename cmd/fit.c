@@ -14,6 +14,7 @@
 #include "cmd/shared/memory.h"
 #include "cmd/shared/progress.h"
 #include "cmd/shared/provenance.h"
+#include "cmd/shared/ranks.h"
 #include "cmd/shared/report.h"
 #include "cmd/shared/tuned.h"
 
@@ -355,22 +356,30 @@ static int fit_write(struct fit_command *command, json_t *provenance, struct ivo
     return code ? code : fit_write_result(command, provenance, error);
 }
 
+/* Of rank 0, which writes them. */
+static int fit_open_outputs(struct fit_command *command, json_t *provenance,
+                            struct ivon_error *error)
+{
+    int code = checkpoint_output_try(command->output, command->source,
+                                     command->options.gram ? IVON_GRAM : IVON_HESSIAN,
+                                     &command->files, error);
+    if (!code)
+        code = provenance_add_input(provenance, command->input, NAN, false, error);
+    return code ? code : fit_state_begin(command, error);
+}
+
 static int fit_run_all(struct fit_command *command, json_t *provenance, struct ivon_error *error)
 {
     struct progress progress;
     command->options.resources.progress = progress_start(&progress, "fitting",
                                                          command->common.quiet);
     progress.unit = "examples";
+    command->options.resources.ranks = ranks_joined();
     int code = fit_open_inputs(command, error);
-    if (!code)
-        code = checkpoint_output_try(command->output, command->source,
-                                     command->options.gram ? IVON_GRAM : IVON_HESSIAN,
-                                     &command->files, error);
-    if (!code)
-        code = provenance_add_input(provenance, command->input, NAN, false, error);
-    if (!code)
-        code = fit_state_begin(command, error);
+    if (!code && ranks_first())
+        code = fit_open_outputs(command, provenance, error);
     if (!code) {
+        fit_state_set(command);
         choose_weight_decay(command);
         code = ivon_fit_new(&command->fit, command->network, command->source, command->examples,
                             evaluation_targets(&command->evaluation), &command->options, error);
@@ -393,7 +402,7 @@ static int fit_run_all(struct fit_command *command, json_t *provenance, struct i
         code = fit_validate(command, error);
     if (!code && command->options.rank)
         code = fit_state_run(command, ivon_fit_correct, error);
-    if (!code)
+    if (!code && ranks_first())
         code = fit_write(command, provenance, error);
     progress_end(&progress);
     return code;
@@ -503,7 +512,11 @@ int fit_run(int argc, char **argv)
                                   .outputs = &command.output,
                                   .output_count = 1},
             argc, argv);
-    int code = (command.swag    ? fit_swag
+    int code = 0;
+    if (command.swag || command.alone)
+        code = ranks_refuse(command.swag ? "--structure=swag" : "--tune without --data", &error);
+    if (!code)
+        code = (command.swag    ? fit_swag
                 : command.alone ? fit_tune_alone
                                 : fit_run_all)(&command, provenance, &error);
     int status = progress_status(code, &error);

@@ -74,8 +74,10 @@ void fit_check_swag(struct fit_command *command, struct argp_state *state);
 /* Writes SWAG's posterior of the checkpoints, and prints a summary. */
 int fit_swag(struct fit_command *command, json_t *provenance, struct ivon_error *error);
 
-/* Before the fit is made: where its state is, whether there is one, and how it is saved. */
+/* Before the fit is made: where its state is, and whether there is one; by rank 0. */
 int fit_state_begin(struct fit_command *command, struct ivon_error *error);
+/* And how it is saved. */
+void fit_state_set(struct fit_command *command);
 /* Before it is run: takes up the state that there is, with --resume. */
 int fit_state_resume(struct fit_command *command, struct ivon_error *error);
 /* Runs ivon_fit_run or ivon_fit_correct, of which a signal saves the state. */

@@ -12,6 +12,7 @@
 #include "cmd/fit/fit.h"
 #include "cmd/shared/memory.h"
 #include "cmd/shared/progress.h"
+#include "cmd/shared/ranks.h"
 #include "cmd/shared/report.h"
 
 static const double EVERY = 300; /* seconds */
@@ -101,33 +102,40 @@ static int check_state_file(struct fit_command *command, struct ivon_error *erro
 int fit_state_begin(struct fit_command *command, struct ivon_error *error)
 {
     command->part = xasprintf("%s.part", command->output);
+    return check_state_file(command, error);
+}
+
+void fit_state_set(struct fit_command *command)
+{
     command->options.save = fit_state_save;
     command->options.save_context = command;
     command->options.save_seconds = EVERY;
     command->options.run = command->graph;
     command->options.run_size = command->graph_size;
-    return check_state_file(command, error);
 }
 
 int fit_state_resume(struct fit_command *command, struct ivon_error *error)
 {
     struct ivon_open_options open = ivon_open_defaults();
     struct ivon_source *state = NULL;
-    if (!command->resume || !command->part_exists)
-        return 0;
+    bool there = command->part_exists; /* rank 0 alone knows */
+    int code = ivon_ranks_share(ranks_joined(), &there, sizeof there, error);
+    if (code || !command->resume || !there)
+        return code;
     open.no_sandbox = command->open.open.no_sandbox;
-    int code = ivon_checkpoint_open(&state, command->part, &open, error);
+    if (ranks_first())
+        code = ivon_checkpoint_open(&state, command->part, &open, error);
     if (code == IVON_ERROR_DATA)
         error->hint = IVON_HINT_START_ANEW;
     if (!code)
         code = ivon_fit_resume(command->fit, state, error);
     ivon_source_close(state);
-    command->part_kept = !code;
+    command->part_kept = !code && ranks_first();
     if (code || command->common.quiet)
         return code;
     struct ivon_fit_summary summary = ivon_fit_summary(command->fit);
-    report_note("%s: going on in pass %zu of %zu, after %" PRIu64 " of %" PRIu64 " examples",
-                command->part, summary.passes_done + 1, summary.passes + summary.products,
+    report_note("%s.part: going on in pass %zu of %zu, after %" PRIu64 " of %" PRIu64 " examples",
+                command->output, summary.passes_done + 1, summary.passes + summary.products,
                 summary.examples_done, summary.examples);
     return 0;
 }

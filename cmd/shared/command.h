@@ -11,7 +11,7 @@
     ROW("calibrate", "calibrate predictions by held-out data", calibrate_argp, calibrate_run,      \
         false)                                                                                     \
     ROW("convert", "convert a checkpoint into another format", convert_argp, convert_run, false)   \
-    ROW("fit", "fit a posterior to a trained network", fit_argp, fit_run, false)                   \
+    ROW("fit", "fit a posterior to a trained network", fit_argp, fit_run, true)                    \
     ROW("influence", "tell which training examples made the model say what it says",               \
         influence_argp, influence_run, false)                                                      \
     ROW("info", "tell what a posterior holds, and check it", info_argp, info_run, false)           \

@@ -16,6 +16,9 @@
  *
  * With a token axis N counts the tokens that count, h is per token, and G_n is the gradient of a
  * sequence. Results depend on the data, the weights and the options alone, not on threads.
+ *
+ * Ranks (resources.ranks) share the passes over the data and the eigenvectors of factors; all of
+ * them have the results. Rank 0 alone saves states, with `save`, which all are to have.
  */
 #ifndef IVON_FIT_H
 #define IVON_FIT_H
@@ -110,8 +113,9 @@ IVON_API void ivon_fit_free(struct ivon_fit *fit);
 
 /*
  * Before the run, takes up the state that a run with `save` was given, of the same options but for
- * threads and progress: the run ends with the same bits as one that was never stopped. Examples
- * that were read are read once more, for their digest. Fails with IVON_ERROR_DATA where the state
+ * threads, ranks and progress: the run ends with the same bits as one that was never stopped. Rank
+ * 0 has the state, other ranks a null pointer. Examples that are in the sums are read once more,
+ * for their digest. Fails with IVON_ERROR_DATA where the state
  * is of another run, another version of the library, or damaged; the fit can then only be freed. A
  * state within the correction has its weight decay, which is not to be set again.
  */

@@ -326,12 +326,12 @@ static void states_of_other_fits_are_refused(void **state)
     trial.structured.b2[0] += 1;
     refused(&trial, &good, "state: is of a fit with 'weights ");
     trial.structured.b2[0] -= 1;
-    int64_t *last = &trial.data.labels[EXAMPLES - 1];
+    int64_t *last = &trial.data.labels[15]; /* of two waves */
     *last = (*last + 1) % OUT;
-    refused(&trial, &good, "state: is of a fit with other examples than the first 23 of data");
+    refused(&trial, &good, "state: is of a fit with other examples than the first 16 of data");
     *last = (*last + OUT - 1) % OUT;
     trial.data.x[3] += 1;
-    refused(&trial, &good, "state: is of a fit with other examples than the first 23 of data");
+    refused(&trial, &good, "state: is of a fit with other examples than the first 16 of data");
     trial_end(&trial);
 }
 
@@ -377,7 +377,7 @@ static void damage_number(struct trial *trial, const struct ivon_fit_options *op
 static void damage_counts(struct trial *trial, const struct ivon_fit_options *options)
 {
     static const int64_t values[] = {-1, INT64_MIN, 24, 1000, INT64_MAX};
-    enum { STAGE, POSITION, DIGEST, DIGESTED, STEPS, COUNTS };
+    enum { STAGE, POSITION, SUMMED, DIGEST, STEPS, COUNTS };
     int64_t *counts = trial->kept.data[find_array(&trial->kept, "counts")];
     for (size_t i = 0; i < COUNTS; i++)
         for (size_t v = 0; v < sizeof values / sizeof *values; v++) {

@@ -6,12 +6,14 @@
  * so that A ⊗ B has the size of (1/N) Σ G Gᵀ. Reduced, of the means of an example's a and the sums
  * of its d over t, as one row for each example.
  */
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bayes/fit/private.h"
 #include "core/blas.h"
 #include "core/error.h"
+#include "core/ranks.h"
 #include "net/derivative/vectors.h"
 
 /* The two lists of rows of a use. */
@@ -98,7 +100,7 @@ static void add_tile(const struct ivon_fit *fit, const struct fit_worker *worker
     bool reduced = is_reduced(fit, use), planes = use->planes && !reduced;
     size_t t = reduced ? 1 : use->positions, all = worker->tile.count * columns;
     size_t count = planes ? t : all * t;
-    float *matrix = factor->matrix + panel->first * factor->rows;
+    float *matrix = factor->sums + panel->first * factor->rows;
     for (size_t i = 0; i < (planes ? all : 1); i++)
         add_products(panel, factor->rows, weight, rows + i * t * width, count, planes ? t : width,
                      planes, planes && !i ? 0 : 1, planes ? sums : matrix);
@@ -126,7 +128,7 @@ static int add_panel(void *context, size_t job, int thread, struct ivon_error *e
                 continue;
             if (inputs && worker->grams[i])
                 add_rows(panel, layer->columns, worker->grams[i] + panel->first * layer->columns,
-                         layer->factors[FIT_INPUT].matrix + panel->first * layer->columns);
+                         layer->factors[FIT_INPUT].sums + panel->first * layer->columns);
             else
                 add_tile(fit, worker, use, panel, weight, rows, width, columns,
                          fit->workers[thread].panel);
@@ -144,15 +146,6 @@ static int factors_add_rows(struct fit_pass *pass, enum rows_kind kind, struct i
 
 static int add_inputs(struct fit_pass *pass, struct ivon_error *error)
 {
-    struct ivon_fit *fit = pass->fit;
-    for (size_t i = 0; i < fit->layer_count; i++)
-        for (size_t w = 0; w < pass->wave; w++)
-            for (size_t u = fit->layers[i].first; u < fit->layers[i].first + fit->layers[i].count;
-                 u++) {
-                const struct net_use *use = fit_use(fit, &fit->workers[w], u);
-                fit->layers[i].rows += (double)fit->workers[w].tile.count *
-                                       (double)(is_reduced(fit, use) ? 1 : use->positions);
-            }
     return factors_add_rows(pass, ROWS_OF_INPUTS, error);
 }
 
@@ -165,6 +158,7 @@ static int add_adjoints(struct fit_pass *pass, struct ivon_error *error)
 
 struct eigen_job {
     struct ivon_fit *fit;
+    int *owners;  /* of each factor that was to be decomposed: a rank; else −1 */
     size_t first; /* of the jobs that are left: it is done, whatever is due */
 };
 
@@ -201,32 +195,104 @@ static bool needs_decomposition(const struct ivon_fit *fit, size_t i)
     return factor->rotated && !factor->decomposed;
 }
 
+/* Returns whether it is for this rank to decompose. */
+static bool is_own(const struct eigen_job *job, size_t i)
+{
+    return needs_decomposition(job->fit, i) &&
+           job->owners[i] == ivon_ranks_rank(job->fit->options.resources.ranks);
+}
+
 static int decompose_job(void *context, size_t i, int thread, struct ivon_error *error)
 {
     (void)thread;
     const struct eigen_job *job = context;
     struct ivon_fit *fit = job->fit;
-    if (!needs_decomposition(fit, i) || (i != job->first && fit_state_due(fit)))
+    if (!is_own(job, i) || (i != job->first && fit_state_due(fit)))
         return 0;
     int code = decompose(fit, &fit->layers[i / FIT_SIDES], (enum fit_side)(i % FIT_SIDES), error);
     return code ? code : fit_state_ask(fit, error);
 }
 
-/* All factors, in several rounds where states are saved in between. */
-static int decompose_all(struct ivon_fit *fit, struct ivon_error *error)
+/* This rank's factors, in several rounds where states are saved in between. */
+static int decompose_own(struct eigen_job *job, struct ivon_error *error)
 {
+    struct ivon_fit *fit = job->fit;
     size_t count = FIT_SIDES * fit->layer_count;
-    struct eigen_job job = {fit, 0};
     int code = 0;
     while (!code) {
-        while (job.first < count && !needs_decomposition(fit, job.first))
-            job.first++;
-        if (job.first == count)
+        while (job->first < count && !is_own(job, job->first))
+            job->first++;
+        if (job->first == count)
             break;
-        code = thread_pool_run(fit->pool, fit->threads, count, decompose_job, &job, error);
+        code = thread_pool_run(fit->pool, fit->threads, count, decompose_job, job, error);
         if (!code)
             code = fit_state_offer(fit, error);
     }
+    return code;
+}
+
+/* Gives each of the factors that are left to the rank that has least to do, the largest first: its
+   time is that of rows³. */
+static int choose_owners(const struct ivon_fit *fit, int *owners, struct ivon_error *error)
+{
+    size_t count = FIT_SIDES * fit->layer_count;
+    size_t ranks = (size_t)ivon_ranks_count(fit->options.resources.ranks);
+    double *work = calloc(ranks, sizeof *work);
+    for (size_t i = 0; i < count; i++)
+        owners[i] = -1;
+    while (work) {
+        size_t next = count, rows = 0, least = 0;
+        for (size_t i = 0; i < count; i++) {
+            size_t own = fit->layers[i / FIT_SIDES].factors[i % FIT_SIDES].rows;
+            if (owners[i] < 0 && needs_decomposition(fit, i) && own > rows) {
+                rows = own;
+                next = i;
+            }
+        }
+        if (next == count)
+            break;
+        for (size_t r = 1; r < ranks; r++)
+            least = work[r] < work[least] ? r : least;
+        owners[next] = (int)least;
+        work[least] += pow((double)rows, 3);
+    }
+    int code = work ? 0 : ivon_error_memory(error);
+    free(work);
+    return code;
+}
+
+/* Every rank gets what the others decomposed. */
+static int exchange_bases(const struct eigen_job *job, struct ivon_error *error)
+{
+    struct ivon_fit *fit = job->fit;
+    struct ivon_ranks *ranks = fit->options.resources.ranks;
+    int code = 0;
+    for (size_t i = 0; i < FIT_SIDES * fit->layer_count && !code; i++) {
+        struct fit_factor *factor = &fit->layers[i / FIT_SIDES].factors[i % FIT_SIDES];
+        size_t n = factor->rows;
+        if (job->owners[i] < 0)
+            continue;
+        code = ranks_broadcast(ranks, job->owners[i], factor->matrix,
+                               n * n * sizeof *factor->matrix, error);
+        if (!code)
+            code = ranks_broadcast(ranks, job->owners[i], factor->spectrum,
+                                   n * sizeof *factor->spectrum, error);
+        factor->decomposed = !code;
+    }
+    return code;
+}
+
+static int decompose_all(struct ivon_fit *fit, struct ivon_error *error)
+{
+    struct eigen_job job = {.fit = fit,
+                            .owners = calloc(FIT_SIDES * fit->layer_count + 1, sizeof(int))};
+    int code = job.owners ? choose_owners(fit, job.owners, error) : ivon_error_memory(error);
+    if (!code)
+        code = decompose_own(&job, error);
+    code = fit_ranks_meet(fit, code, error);
+    if (!code)
+        code = exchange_bases(&job, error);
+    free(job.owners);
     return code;
 }
 

@@ -210,6 +210,8 @@ static void fit_choose_block(struct ivon_fit *fit)
     size_t tile = fit->runner.tile;
     uint64_t needed = (fit->data.count + tile - 1) / tile;
     size_t tiles = fit->memory / 4 / fit_example_bytes(fit) / tile;
+    size_t lanes = (size_t)fit->lanes;
+    tiles = tiles < lanes || tiles >= needed ? tiles : tiles / lanes * lanes; /* whole waves */
     tiles = tiles < 1 ? 1 : tiles > needed ? (size_t)needed : tiles;
     fit->block = tiles * tile;
 }
@@ -269,13 +271,15 @@ static int fit_start(struct ivon_fit *fit, struct ivon_examples *examples, const
     fit->likelihood = (struct likelihood){fit->options.task.likelihood, fit->outputs.k,
                                           isnan(noise) ? 1 : noise};
     fit_choose_block(fit);
-    code = labelled_reserve(&fit->data, fit->block, fit->options.task.ignored, error);
+    code = fit_choose_chunk(fit, error);
+    if (!code)
+        code = labelled_reserve(&fit->data, fit->block, fit->options.task.ignored, error);
     if (!code)
         code = fit_count_targets(fit, examples, targets, error);
     if (!code)
         code = fit_load_mean(fit, error);
     fit->stage = fit_first_stage(fit);
-    fit->digest = DIGEST_START;
+    fit->digest = fit->chunk_digest = DIGEST_START;
     return code ? code : thread_pool_new(&fit->pool, fit->threads, error);
 }
 
@@ -308,6 +312,7 @@ void ivon_fit_free(struct ivon_fit *fit)
     if (!fit)
         return;
     fit_lanczos_close(fit);
+    fit_chunks_close(fit);
     for (size_t i = 0; fit->loaded && i < ivon_source_tensor_count(fit->source); i++)
         free(fit->loaded[i]);
     free(fit->loaded);
@@ -330,6 +335,7 @@ void ivon_fit_free(struct ivon_fit *fit)
     free(fit->vectors);
     free(fit->structure);
     free(fit->description);
+    free(fit->reports);
     free(fit);
 }
 

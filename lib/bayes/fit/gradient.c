@@ -56,7 +56,7 @@ static int gradient_add_panel(void *context, size_t job, int thread, struct ivon
     for (size_t w = 0; w < pass->wave; w++)
         fit_panel_gradient(fit, &fit->workers[w], panel, 0, fit->workers[w].tile.count,
                            &fit->workers[thread], 1,
-                           layer->gradient + panel->first * layer->columns);
+                           layer->gradient_sums + panel->first * layer->columns);
     return 0;
 }
 
@@ -68,7 +68,7 @@ int fit_gradient_add(struct fit_pass *pass, struct ivon_error *error)
         code = thread_pool_run(fit->pool, fit->threads, fit->moment_panel_count, gradient_add_panel,
                                pass, error);
     for (size_t w = 0; w < pass->wave && !code; w++)
-        derivative_add(fit->diagonal_gradient, fit->workers[w].squares, fit->diagonal_count);
+        derivative_add(fit->diagonal_gradient_sums, fit->workers[w].squares, fit->diagonal_count);
     return code;
 }
 

@@ -158,6 +158,16 @@ static void add_layer(struct ivon_fit *fit, const struct net_use *use)
                                                                    use->positions == 1};
 }
 
+/* Rows that B is the mean of. */
+static double count_factor_rows(const struct ivon_fit *fit, const struct fit_layer *layer,
+                                const struct net_use *uses)
+{
+    double rows = 0;
+    for (size_t i = layer->first; i < layer->first + layer->count; i++)
+        rows += (double)(fit->options.reduce ? 1 : uses[fit->uses[i]].positions);
+    return rows * (double)fit->data.count;
+}
+
 /* Lists each layer's uses one after the other. */
 static void group_uses(struct ivon_fit *fit, const struct net_use *uses, size_t count)
 {
@@ -173,6 +183,7 @@ static void group_uses(struct ivon_fit *fit, const struct net_use *uses, size_t 
             layer->lookups |= uses[fit->uses[u]].lookup;
         }
         layer->single = layer->single && layer->count == 1;
+        layer->rows = count_factor_rows(fit, layer, uses);
         size_t bias = layer->count == 1 ? uses[fit->uses[layer->first]].bias : NET_NONE;
         if (bias != NET_NONE && fit->random[bias] && !fit->options.gram) {
             layer->bias = bias;
@@ -298,7 +309,8 @@ static int make_diagonal(struct ivon_fit *fit, struct ivon_error *error)
     size_t count = fit->network->parameter_count;
     fit->diagonal = calloc(count + 1, sizeof *fit->diagonal);
     fit->diagonal_at = calloc(count + 1, sizeof *fit->diagonal_at);
-    if (!fit->diagonal || !fit->diagonal_at)
+    fit->diagonal_sums = calloc(count + 1, sizeof *fit->diagonal_sums);
+    if (!fit->diagonal || !fit->diagonal_at || !fit->diagonal_sums)
         return ivon_error_memory(error);
     for (size_t p = 0; p < count && !fit->options.gram; p++) {
         bool in_layer = false;
@@ -320,7 +332,7 @@ static int make_diagonal(struct ivon_fit *fit, struct ivon_error *error)
 
 size_t fit_layers_bytes(const struct ivon_fit *fit)
 {
-    size_t bytes = 2 * fit->diagonal_count * sizeof(float);
+    size_t bytes = 2 * fit->diagonal_count * sizeof(float) + fit_chunks_bytes(fit);
     for (size_t i = 0; i < fit->layer_count; i++) {
         const struct fit_layer *layer = &fit->layers[i];
         for (enum fit_side side = FIT_INPUT; side < FIT_SIDES; side++)
@@ -372,6 +384,7 @@ void fit_layers_free(struct ivon_fit *fit)
     free(fit->factor_panels);
     free(fit->moment_panels);
     free(fit->diagonal);
+    free(fit->diagonal_sums);
     free(fit->diagonal_at);
     free(fit->diagonal_gradient);
 }

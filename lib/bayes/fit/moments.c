@@ -79,7 +79,7 @@ static void add_single(const struct ivon_fit *fit, const struct fit_worker *work
     size_t n = layer->columns, stride = use->inputs + (use->bias != NET_NONE);
     blas_product(true, false, (int64_t)panel->count, (int64_t)n, (int64_t)worker->tile.count, 1,
                  worker->sums[layer->first] + panel->first, (int64_t)layer->outputs,
-                 worker->inputs[layer->first], (int64_t)stride, 1, layer->h + panel->first * n,
+                 worker->inputs[layer->first], (int64_t)stride, 1, layer->h_sums + panel->first * n,
                  (int64_t)n);
 }
 
@@ -113,7 +113,7 @@ static void add_examples(const struct ivon_fit *fit, const struct fit_worker *wo
 {
     const struct fit_layer *layer = &fit->layers[panel->layer];
     size_t n = layer->columns, size = panel->count * n;
-    float weight = (float)fit_columns_weight(fit), *h = layer->h + panel->first * n;
+    float weight = (float)fit_columns_weight(fit), *h = layer->h_sums + panel->first * n;
     float *g = own->panel;
     if (layer->lookups)
         memset(g, 0, worker->columns * size * sizeof *g);
@@ -178,7 +178,7 @@ static int end_wave(struct fit_pass *pass, struct ivon_error *error)
     for (size_t w = 0; w < pass->wave; w++)
         for (size_t p = 0; p < fit->network->parameter_count; p++)
             if (fit->diagonal[p])
-                derivative_add(fit->diagonal[p], fit->workers[w].squares + fit->diagonal_at[p],
+                derivative_add(fit->diagonal_sums[p], fit->workers[w].squares + fit->diagonal_at[p],
                                fit->parameter_counts[p]);
     return thread_pool_run(fit->pool, fit->threads, fit->moment_panel_count, add_single_panel, pass,
                            error);

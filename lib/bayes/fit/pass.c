@@ -1,5 +1,5 @@
 /* A pass over the data, in waves of fit->lanes tiles. A tile's numbers depend on it alone, and sums
-   are taken in the order of columns and tiles: on threads nothing depends. */
+   are taken in the order of columns, tiles and chunks: on threads and ranks nothing depends. */
 #include <string.h>
 
 #include "bayes/fit/private.h"
@@ -157,7 +157,7 @@ static void add_losses(const struct fit_pass *pass)
     struct ivon_fit *fit = pass->fit;
     for (size_t w = 0; w < pass->wave; w++)
         for (size_t r = 0; r < fit->workers[w].tile.count * fit->outputs.tokens; r++)
-            fit->loss += fit->workers[w].losses[r];
+            fit->chunk_loss += fit->workers[w].losses[r];
 }
 
 /* A wave that was stopped before it is run back has added to no sum. */
@@ -188,22 +188,44 @@ static int fit_run_wave(struct fit_pass *pass, struct ivon_error *error)
     return code;
 }
 
-/* The waves of the block in memory from the fit's position on. */
-static int fit_run_block(struct fit_pass *pass, struct ivon_error *error)
+/* Reads the block of examples that the fit's position is in. A rank whose chunks lie apart reads no
+   further than their ends. */
+static int fit_load_block(struct fit_pass *pass, uint64_t end, struct ivon_error *error)
 {
     struct ivon_fit *fit = pass->fit;
-    size_t tile = fit->runner.tile, lanes = (size_t)fit->lanes;
-    size_t tiles = runner_tile_count(&fit->runner, &fit->data.feed);
-    uint64_t end = fit->data.first + fit->data.present;
+    struct labelled *data = &fit->data;
+    uint64_t left = end - fit->position;
+    bool shared = fit->options.resources.ranks;
+    if (pass->loaded && fit->position >= data->first && fit->position < data->first + data->present)
+        return 0;
+    data->limit = shared && left < fit->block ? (size_t)left : fit->block;
+    int code = labelled_load(data, &fit->runner, fit->position, error);
+    data->limit = data->capacity;
+    pass->loaded = !code;
+    return code;
+}
+
+/* The waves from the fit's position to the end of a chunk. */
+static int fit_run_chunk(struct fit_pass *pass, uint64_t end, struct ivon_error *error)
+{
+    struct ivon_fit *fit = pass->fit;
+    const struct labelled *data = &fit->data;
+    size_t tile = fit->runner.tile;
     int code = 0;
     while (fit->position < end && !code) {
-        pass->first_tile = (size_t)(fit->position - fit->data.first) / tile;
-        pass->wave = tiles - pass->first_tile < lanes ? tiles - pass->first_tile : lanes;
+        code = fit_load_block(pass, end, error);
+        if (code)
+            break;
+        uint64_t present = data->first + data->present, most = fit->position + fit->wave;
+        uint64_t last = most < end ? most : end;
+        last = last < present ? last : present;
+        pass->first_tile = (size_t)(fit->position - data->first) / tile;
+        pass->wave = (size_t)(last - fit->position + tile - 1) / tile;
         code = fit_run_wave(pass, error);
         if (code)
             break;
-        fit->position += pass->wave * tile;
-        fit->position = fit->position < end ? fit->position : end;
+        fit_state_read(fit, fit->position, last);
+        fit->position = last;
         code = fit_state_offer(fit, error);
     }
     return code;
@@ -213,19 +235,20 @@ int fit_pass_run(struct fit_pass *pass, struct ivon_error *error)
 {
     struct ivon_fit *fit = pass->fit;
     int code = fit_workers_new(fit, error);
+    if (!code)
+        code = fit_chunks_open(fit, error);
     if (!code && pass->rotate)
         code = fit_bands_turn(fit, error);
-    while (fit->position < fit->data.count && !code) {
-        code = labelled_load(&fit->data, &fit->runner, fit->position / fit->block * fit->block,
-                             error);
-        if (!code)
-            fit_state_read(fit);
-        if (!code)
-            code = fit_run_block(pass, error);
+    while (fit->summed < fit->data.count && !code) {
+        uint64_t end;
+        if (fit_chunk_begin(fit, &end))
+            code = fit_run_chunk(pass, end, error);
+        code = fit_chunk_end(fit, code, error);
     }
     fit_workers_free(fit);
     fit_bands_release(fit);
+    fit_chunks_close(fit);
     if (!code)
-        fit->position = 0;
+        fit->position = fit->summed = 0;
     return code;
 }

@@ -1,8 +1,9 @@
 /*
  * The inside of struct ivon_fit: made by fit.c; layers.c has the weights that enter by products,
  * pass.c runs the network over the data, a wave of tiles at a time, of which factors.c, moments.c
- * and gradient.c take the sums; tune.c finds their prior, lanczos.c corrects them, result.c makes a
- * checkpoint of all; state.c saves what was done so far, resume.c takes it up again.
+ * and gradient.c take the sums, chunk by chunk as chunks.c says; tune.c finds their prior,
+ * lanczos.c corrects them, result.c makes a checkpoint of all; state.c saves what was done so far,
+ * resume.c takes it up again.
  */
 #ifndef BAYES_FIT_PRIVATE_H
 #define BAYES_FIT_PRIVATE_H
@@ -23,6 +24,7 @@ struct fit_factor {
     bool rotated;    /* it is not the identity */
     bool late;       /* for h, gradients are rotated, and not the rows of which they are made */
     float *matrix;   /* rows × rows: the factor, then its eigenvectors, one in each column */
+    float *sums;     /* of a chunk, in the pass that sums it; else null */
     float *spectrum; /* its eigenvalues */
     bool decomposed; /* both are there */
 };
@@ -40,9 +42,10 @@ struct fit_layer {
     bool banded;  /* inputs are bands in the pass that sums h, as they are not rotated there */
     float *turn;  /* then the inputs' basis in their order, for that pass */
     struct fit_factor factors[FIT_SIDES];
-    float *h;        /* o × n; null: not computed */
-    float *gradient; /* o × n, in the basis: Σ of the loss */
-    double rows;     /* R: that B is the mean of */
+    float *h;                      /* o × n; null: not computed */
+    float *gradient;               /* o × n, in the basis: Σ of the loss */
+    float *h_sums, *gradient_sums; /* of a chunk, in the pass that sums them; else null */
+    double rows;                   /* R: that B is the mean of */
 };
 
 /* A range of rows of a layer's factor, or of its h: one thread's job. */
@@ -71,6 +74,18 @@ struct fit_worker {
     float *panel, *unturned[2]; /* scratch: a panel of the G' of all columns, and two of G */
 };
 
+/* A sum that the pass under way makes: over the chunks that are done, and over one. */
+struct fit_sum {
+    float *total, **part;
+    size_t count;
+};
+
+/* The report of a rank where all meet. */
+struct fit_report {
+    uint64_t digest;
+    bool stopped;
+};
+
 /* The stages of a fit, in their order; some have less. */
 enum fit_stage {
     FIT_FACTORS, /* the pass that sums factors */
@@ -91,6 +106,7 @@ struct ivon_fit {
     struct thread_pool *pool;
     int threads, lanes;       /* lanes: tiles of a wave, which have a worker each */
     size_t block, memory;     /* examples in memory; bytes */
+    size_t wave, chunk;       /* examples of each */
     size_t columns, together; /* adjoints of each row; those that are run back for one sum */
     bool *random;             /* of each parameter */
     size_t *parameter_counts; /* elements of each */
@@ -107,14 +123,21 @@ struct ivon_fit {
     size_t *diagonal_at;      /* of its part of a worker's squares */
     size_t diagonal_count;    /* elements of all these */
     float *diagonal_gradient; /* of all these */
+    float **diagonal_sums, *diagonal_gradient_sums; /* of a chunk; else null */
     /* How far it is. */
     enum fit_stage stage;
-    uint64_t position;         /* examples of the pass, or product, that are in its sums */
-    struct lanczos *lanczos;   /* of the correction; null: not begun */
-    _Atomic bool stopping;     /* was asked to stop, and saves the state first */
-    double saved, saving;      /* seconds: when the state was saved last, how long that took */
-    uint64_t digest, digested; /* of the examples [0, digested) as they were read */
-    char *description;         /* of the run, for its states; null: not made yet */
+    uint64_t position;    /* examples of the pass, or product, that are in its sums, or a chunk's */
+    uint64_t summed;      /* examples of the pass that are in its sums: whole chunks */
+    struct fit_sum *sums; /* of the pass; null: none is under way */
+    size_t sum_count;
+    double chunk_loss;             /* Σ L */
+    struct fit_report *reports;    /* of each rank, where all meet */
+    struct lanczos *lanczos;       /* of the correction; null: not begun */
+    _Atomic bool stopping;         /* was asked to stop, and saves the state first */
+    double saved, saving;          /* seconds: when the state was saved last, how long that took */
+    uint64_t digest, chunk_digest; /* of the digests of chunks; of a chunk's examples, as they were
+                                      read */
+    char *description;             /* of the run, for its states; null: not made yet */
     /* Results. */
     double n_train, loss; /* N, Σ L */
     double decrement;     /* Newton's; NaN: not known */
@@ -203,10 +226,30 @@ struct fit_pass {
     void (*on_back)(const struct ivon_fit *fit, struct fit_worker *worker); /* with each column */
     int (*on_columns)(struct fit_pass *pass, struct ivon_error *error);
     int (*on_end)(struct fit_pass *pass, struct ivon_error *error); /* of the wave's columns */
+    bool loaded;       /* fit->data holds what was read in this pass */
     size_t column;     /* the first of those that are run back */
     size_t first_tile; /* of the wave, within the block */
 };
 int fit_pass_run(struct fit_pass *pass, struct ivon_error *error);
+
+/* Chooses the examples of a wave and of a chunk. */
+int fit_choose_chunk(struct ivon_fit *fit, struct ivon_error *error);
+/* Makes room for the sums of a chunk in the fit's stage; fit_chunks_close releases it in any
+   case. */
+int fit_chunks_open(struct ivon_fit *fit, struct ivon_error *error);
+void fit_chunks_clear(struct ivon_fit *fit);
+void fit_chunks_close(struct ivon_fit *fit);
+size_t fit_chunks_bytes(const struct ivon_fit *fit);
+/* Goes to this rank's chunk of a round, which ends before example *end; returns whether there is
+   one. */
+bool fit_chunk_begin(struct ivon_fit *fit, uint64_t *end);
+/* Adds the chunks of the round's ranks, whose own result `code` is. */
+int fit_chunk_end(struct ivon_fit *fit, int code, struct ivon_error *error);
+/* Agrees on a result before ranks work together; where one was asked to stop, all do. */
+int fit_ranks_meet(struct ivon_fit *fit, int code, struct ivon_error *error);
+/* Makes the digest of so many whole chunks, whose examples ranks read in turns; fit->summed is then
+   behind them. */
+int fit_digest_chunks(struct ivon_fit *fit, uint64_t chunks, struct ivon_error *error);
 
 /* Sets the adjoints of a tile to column `column` of Λ's root, or to FIT_RESIDUAL. */
 void fit_columns_set(const struct ivon_fit *fit, const struct fit_worker *worker, size_t column,
@@ -245,8 +288,10 @@ int fit_state_leave(struct ivon_fit *fit, int code, struct ivon_error *error);
 int fit_state_ask(struct ivon_fit *fit, struct ivon_error *error);
 /* Returns whether fit_state_offer should be called soon. */
 bool fit_state_due(struct ivon_fit *fit);
-/* After a block of examples was read: takes it into the digest. */
-void fit_state_read(struct ivon_fit *fit);
+/* Takes examples [first, end), which are in memory, into the digest of their chunk, if there are
+   states; fit_digest_range reads them for that. */
+void fit_state_read(struct ivon_fit *fit, uint64_t first, uint64_t end);
+int fit_digest_range(struct ivon_fit *fit, uint64_t first, uint64_t end, struct ivon_error *error);
 
 /* The stage that a run of these options begins with, and passes over the data before a stage. */
 enum fit_stage fit_first_stage(const struct ivon_fit *fit);

@@ -1,4 +1,5 @@
-/* Taking up the state of a run: see state.h. What is read comes from a file that anyone wrote. */
+/* Taking up the state of a run: see state.h. What is read comes from a file that anyone wrote. Rank
+   0 alone reads it, and shares it array by array. */
 #include <inttypes.h>
 #include <math.h>
 #include <stdlib.h>
@@ -8,11 +9,21 @@
 #include "bayes/fit/state.h"
 #include "core/digest.h"
 #include "core/error.h"
+#include "core/ranks.h"
+
+static const char NUMBERS[] = "its numbers are not those of a fit";
 
 /* Adds a hint to an error that is the state's, and returns it. */
 static int refuse_state(struct ivon_error *error, int code)
 {
     return code == IVON_ERROR_DATA ? ivon_error_hint(error, IVON_HINT_START_ANEW, code) : code;
+}
+
+/* Of the only rank that has the source. */
+static int refuse_as(const struct ivon_source *source, const char *why, struct ivon_error *error)
+{
+    return ivon_error_set(error, IVON_ERROR_DATA, "%s: %s",
+                          source ? ivon_source_path(source) : "the state", why);
 }
 
 static int expect_array(struct ivon_source *source, const struct state_array *array, size_t *index,
@@ -32,12 +43,17 @@ static int expect_array(struct ivon_source *source, const struct state_array *ar
     return 0;
 }
 
-static int read_array(struct ivon_source *source, const struct state_array *array,
-                      struct ivon_error *error)
+static int read_array(const struct ivon_fit *fit, struct ivon_source *source,
+                      const struct state_array *array, struct ivon_error *error)
 {
+    struct ivon_ranks *ranks = fit->options.resources.ranks;
     size_t index;
-    int code = expect_array(source, array, &index, error);
-    return code ? code : ivon_source_read(source, index, 0, array->count, array->data, error);
+    int code = source ? expect_array(source, array, &index, error) : 0;
+    if (!code && source)
+        code = ivon_source_read(source, index, 0, array->count, array->data, error);
+    return code ? code
+                : ivon_ranks_share(ranks, array->data, array->count * ivon_dtype_size(array->dtype),
+                                   error);
 }
 
 /* The first line in which two texts differ. */
@@ -68,11 +84,14 @@ static int check_run(struct ivon_fit *fit, struct ivon_source *source, struct iv
                : refuse_run(ivon_source_path(source), found, fit->description, error);
 }
 
-/* Returns whether a run is ever at `position` within a block of whole waves. */
-static bool is_boundary(const struct ivon_fit *fit, uint64_t position, size_t wave)
+/* Returns whether a run is ever at its position: behind a wave, or of a product behind a tile of a
+   block. */
+static bool is_boundary(const struct ivon_fit *fit)
 {
-    return position == fit->data.count ||
-           (position < fit->data.count && position % fit->block % wave == 0);
+    const struct lanczos *lanczos = fit->lanczos;
+    uint64_t within = lanczos ? fit->position % fit->block % lanczos->product.runner.tile
+                              : fit->position % fit->wave;
+    return fit->position == fit->data.count || !within;
 }
 
 static bool counts_agree(const struct ivon_fit *fit, const int64_t *counts)
@@ -85,13 +104,13 @@ static bool counts_agree(const struct ivon_fit *fit, const int64_t *counts)
                    : fit->options.rank ? FIT_CORRECTION
                                        : FIT_MOMENTS;
     uint64_t position = (uint64_t)counts[STATE_POSITION];
-    uint64_t digested = (uint64_t)counts[STATE_DIGESTED], count = fit->data.count;
-    bool passed = stage > (int64_t)fit_first_stage(fit); /* the data, once */
-    bool read = passed ? digested == count : digested >= position && digested <= count;
+    uint64_t summed = (uint64_t)counts[STATE_SUMMED];
+    bool pass = stage == FIT_FACTORS || stage == FIT_MOMENTS;
+    bool chunk = summed % fit->chunk == 0 && summed <= position && position - summed <= fit->chunk;
     uint64_t steps = stage == FIT_CORRECTION ? fit_lanczos_steps(fit) : 1;
-    return stage >= (int64_t)fit_first_stage(fit) && stage <= last && read &&
-           (digested == count || digested % fit->block == 0) && position <= count &&
-           (stage != FIT_BASES || !position) && (uint64_t)counts[STATE_STEPS] < steps;
+    return stage >= (int64_t)fit_first_stage(fit) && stage <= last && position <= fit->data.count &&
+           (pass ? chunk : !summed) && (stage != FIT_BASES || !position) &&
+           (uint64_t)counts[STATE_STEPS] < steps;
 }
 
 static int read_counts(struct state *state, struct ivon_source *source, struct ivon_error *error)
@@ -99,37 +118,36 @@ static int read_counts(struct state *state, struct ivon_source *source, struct i
     struct ivon_fit *fit = state->fit;
     char name[] = "counts";
     const struct state_array array = {name, IVON_I64, STATE_COUNTS, state->counts};
-    int code = read_array(source, &array, error);
+    int code = read_array(fit, source, &array, error);
     if (!code && !counts_agree(fit, state->counts))
-        code = ivon_error_set(error, IVON_ERROR_DATA, "%s: its counts are not those of a fit",
-                              ivon_source_path(source));
+        code = refuse_as(source, "its counts are not those of a fit", error);
     if (code)
         return code;
     fit->stage = (enum fit_stage)state->counts[STATE_STAGE];
     fit->position = (uint64_t)state->counts[STATE_POSITION];
+    fit->summed = (uint64_t)state->counts[STATE_SUMMED];
     return 0;
 }
 
-/* The digest of the examples that the state was made from. */
+/* The digest of the examples that the state was made from: rank 0 goes on with that of the chunk
+   that is under way. */
 static int check_examples(const struct state *state, struct ivon_source *source,
                           struct ivon_error *error)
 {
     struct ivon_fit *fit = state->fit;
-    uint64_t expected, digested = (uint64_t)state->counts[STATE_DIGESTED];
-    int code = 0;
+    bool under_way = fit->stage == fit_first_stage(fit);
+    uint64_t expected, end = under_way ? fit->position : fit->data.count, summed = fit->summed;
     memcpy(&expected, &state->counts[STATE_DIGEST], sizeof expected);
-    while (fit->digested < digested && !code) {
-        code = labelled_load(&fit->data, &fit->runner, fit->digested, error);
-        if (code)
-            break;
-        state_digest_block(fit);
-        code = progress_ask(&fit->options.resources.progress, error);
-    }
-    if (!code && (fit->digest != expected || fit->digested != digested))
+    uint64_t chunks = under_way ? summed / fit->chunk : (end + fit->chunk - 1) / fit->chunk;
+    int code = fit_digest_chunks(fit, chunks, error);
+    fit->summed = summed;
+    if (!code && under_way && source)
+        code = fit_digest_range(fit, summed, end, error);
+    if (!code && source && state_digest(fit) != expected)
         code = refuse_state(error, ivon_error_set(error, IVON_ERROR_DATA,
                                                   "%s: is of a fit with other examples than the "
                                                   "first %" PRIu64 " of %s",
-                                                  ivon_source_path(source), digested,
+                                                  ivon_source_path(source), end,
                                                   ivon_examples_path(fit->data.examples)));
     return code;
 }
@@ -139,14 +157,8 @@ static int read_arrays(struct state *state, struct ivon_source *source, size_t f
 {
     int code = state->failed ? ivon_error_memory(error) : 0;
     for (size_t i = first; i < state->count && !code; i++)
-        code = read_array(source, &state->arrays[i], error);
+        code = read_array(state->fit, source, &state->arrays[i], error);
     return code;
-}
-
-static int refuse_numbers(const struct ivon_source *source, struct ivon_error *error)
-{
-    return ivon_error_set(error, IVON_ERROR_DATA, "%s: its numbers are not those of a fit",
-                          ivon_source_path(source));
 }
 
 static bool numbers_agree(const struct state *state)
@@ -168,11 +180,10 @@ static void state_scatter(const struct state *state)
 {
     struct ivon_fit *fit = state->fit;
     fit->loss = state->numbers[STATE_LOSS];
-    for (size_t l = 0; l < fit->layer_count; l++) {
-        fit->layers[l].rows = state->rows[l];
+    fit->chunk_loss = state->numbers[STATE_CHUNK_LOSS];
+    for (size_t l = 0; l < fit->layer_count; l++)
         for (enum fit_side side = FIT_INPUT; side < FIT_SIDES; side++)
             fit->layers[l].factors[side].decomposed = state->decomposed[FIT_SIDES * l + side];
-    }
 }
 
 /* Reads the correction, once its base is there. */
@@ -185,7 +196,7 @@ static int read_correction(struct state *state, struct ivon_source *source,
     size_t first = state->count;
     int code = fit_tune_restore(fit, &tuned, error);
     if (code == IVON_ERROR_DATA)
-        return refuse_numbers(source, error);
+        return refuse_as(source, NUMBERS, error);
     if (!code)
         code = fit_lanczos_open(fit, error);
     if (code)
@@ -199,30 +210,39 @@ static int read_correction(struct state *state, struct ivon_source *source,
 static int check_position(const struct ivon_fit *fit, struct ivon_source *source,
                           struct ivon_error *error)
 {
-    const struct runner *runner = fit->lanczos ? &fit->lanczos->product.runner : &fit->runner;
-    size_t wave = runner->tile * (fit->lanczos ? 1 : (size_t)fit->lanes);
-    return is_boundary(fit, fit->position, wave)
+    return is_boundary(fit) || !source
                ? 0
                : ivon_error_set(error, IVON_ERROR_DATA,
                                 "%s: its sums end with example %" PRIu64 ", expected whole tiles",
                                 ivon_source_path(source), fit->position);
 }
 
+/* Within a pass there are sums of a chunk. */
+static int open_chunk(struct ivon_fit *fit, struct ivon_error *error)
+{
+    bool pass = fit->stage == FIT_FACTORS || fit->stage == FIT_MOMENTS;
+    return pass && fit->position ? fit_chunks_open(fit, error) : 0;
+}
+
 static int state_read(struct state *state, struct ivon_source *source, struct ivon_error *error)
 {
     struct ivon_fit *fit = state->fit;
-    int code = check_run(fit, source, error);
+    int code = source ? check_run(fit, source, error) : 0;
     if (!code)
         code = read_counts(state, source, error);
+    if (!code)
+        code = open_chunk(fit, error);
     if (code)
         return code;
     state_list(state);
     code = read_arrays(state, source, 0, error);
     if (!code && !numbers_agree(state))
-        code = refuse_numbers(source, error);
+        code = refuse_as(source, NUMBERS, error);
     if (code)
         return code;
     state_scatter(state);
+    if (!source)
+        fit_chunks_clear(fit); /* rank 0 goes on with the chunk, others begin theirs */
     if (fit->stage == FIT_CORRECTION)
         code = read_correction(state, source, error);
     if (!code)
@@ -233,6 +253,8 @@ static int state_read(struct state *state, struct ivon_source *source, struct iv
 int ivon_fit_resume(struct ivon_fit *fit, struct ivon_source *source, struct ivon_error *error)
 {
     struct state state;
+    if (!ivon_ranks_rank(fit->options.resources.ranks) != (source != NULL))
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT, "rank 0 alone has the state of a run");
     if (fit->done || fit->position || fit->lanczos)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "a run was begun: its state cannot be another's");

@@ -11,6 +11,7 @@
 #include "bayes/transfer.h"
 #include "core/digest.h"
 #include "core/error.h"
+#include "ivon/ranks.h"
 
 enum { SAVING_SHARE = 20, HASHED = 1 << 18 /* elements at a time */ };
 
@@ -55,7 +56,8 @@ static bool time_has_come(const struct ivon_fit *fit)
 
 bool fit_state_due(struct ivon_fit *fit)
 {
-    return fit->options.save && (fit->stopping || time_has_come(fit));
+    bool first = !ivon_ranks_rank(fit->options.resources.ranks);
+    return fit->options.save && (fit->stopping || (first && time_has_come(fit)));
 }
 
 /* The run that a state is of. */
@@ -128,26 +130,54 @@ int state_describe_run(struct ivon_fit *fit, struct ivon_error *error)
     return 0;
 }
 
-void state_digest_block(struct ivon_fit *fit)
+/* Example by example, whatever blocks they were read in. */
+static void digest_examples(struct ivon_fit *fit, uint64_t first, uint64_t end)
 {
     const struct labelled *data = &fit->data;
-    size_t targets = data->present * outputs_targets(&fit->outputs);
-    for (size_t i = 0; i < fit->network->input_count; i++) {
-        const struct feed_field *input = &data->feed.inputs[i];
-        fit->digest = digest_add(fit->digest, input->data,
-                                 data->present * input->count * net_type_size(input->type));
+    size_t targets = outputs_targets(&fit->outputs);
+    uint64_t digest = fit->chunk_digest;
+    for (size_t e = (size_t)(first - data->first); e < (size_t)(end - data->first); e++) {
+        for (size_t i = 0; i < fit->network->input_count; i++) {
+            const struct feed_field *input = &data->feed.inputs[i];
+            size_t size = input->count * net_type_size(input->type);
+            digest = digest_add(digest, (const char *)input->data + e * size, size);
+        }
+        if (data->labels)
+            digest = digest_add(digest, data->labels + e * targets, targets * sizeof *data->labels);
+        if (data->numbers)
+            digest = digest_add(digest, data->numbers + e * targets,
+                                targets * sizeof *data->numbers);
     }
-    if (data->labels)
-        fit->digest = digest_add(fit->digest, data->labels, targets * sizeof *data->labels);
-    if (data->numbers)
-        fit->digest = digest_add(fit->digest, data->numbers, targets * sizeof *data->numbers);
-    fit->digested = data->first + data->present;
+    fit->chunk_digest = digest;
 }
 
-void fit_state_read(struct ivon_fit *fit)
+void fit_state_read(struct ivon_fit *fit, uint64_t first, uint64_t end)
 {
-    if (fit->options.save && fit->data.first == fit->digested)
-        state_digest_block(fit);
+    if (fit->options.save && fit->stage == fit_first_stage(fit))
+        digest_examples(fit, first, end);
+}
+
+int fit_digest_range(struct ivon_fit *fit, uint64_t first, uint64_t end, struct ivon_error *error)
+{
+    int code = 0;
+    for (; first < end && !code; first += fit->block) {
+        uint64_t left = end - first;
+        fit->data.limit = left < fit->block ? (size_t)left : fit->block;
+        code = labelled_load(&fit->data, &fit->runner, first, error);
+        if (!code)
+            digest_examples(fit, first, first + fit->data.present);
+        if (!code)
+            code = progress_ask(&fit->options.resources.progress, error);
+    }
+    fit->data.limit = fit->data.capacity;
+    return code;
+}
+
+uint64_t state_digest(const struct ivon_fit *fit)
+{
+    return fit->stage == fit_first_stage(fit)
+               ? digest_add(fit->digest, &fit->chunk_digest, sizeof fit->chunk_digest)
+               : fit->digest;
 }
 
 /* The list. */
@@ -216,6 +246,17 @@ static void list_curvature(struct state *state)
                   fit->diagonal_gradient);
 }
 
+/* The sums of the chunk under way, by the numbers that they have. */
+static void list_chunk(struct state *state)
+{
+    const struct ivon_fit *fit = state->fit;
+    char number[24];
+    for (size_t i = 0; i < fit->sum_count; i++) {
+        snprintf(number, sizeof number, "%zu", i);
+        state_add(state, "chunk", number, IVON_F32, fit->sums[i].count, *fit->sums[i].part);
+    }
+}
+
 void state_list_correction(struct state *state)
 {
     const struct lanczos *lanczos = state->fit->lanczos;
@@ -232,7 +273,6 @@ void state_release(struct state *state)
     for (size_t i = 0; i < state->count; i++)
         free(state->arrays[i].name);
     free(state->arrays);
-    free(state->rows);
     free(state->decays);
     free(state->decomposed);
 }
@@ -241,10 +281,9 @@ int state_init(struct state *state, struct ivon_fit *fit, struct ivon_error *err
 {
     size_t layers = fit->layer_count;
     *state = (struct state){.fit = fit};
-    state->rows = calloc(layers + 1, sizeof *state->rows);
     state->decomposed = calloc(layers + 1, FIT_SIDES);
     state->decays = calloc(layers + fit->network->parameter_count + 1, sizeof *state->decays);
-    return state->rows && state->decomposed && state->decays ? 0 : ivon_error_memory(error);
+    return state->decomposed && state->decays ? 0 : ivon_error_memory(error);
 }
 
 size_t state_parts(const struct ivon_fit *fit)
@@ -259,9 +298,9 @@ void state_list(struct state *state)
 {
     const struct ivon_fit *fit = state->fit;
     state_add(state, "numbers", "", IVON_F64, STATE_NUMBERS, state->numbers);
-    state_add(state, "rows", "", IVON_F64, fit->layer_count, state->rows);
     state_add(state, "decomposed", "", IVON_U8, FIT_SIDES * fit->layer_count, state->decomposed);
     list_curvature(state);
+    list_chunk(state);
     if (fit->stage == FIT_CORRECTION)
         state_add(state, "decays", "", IVON_F64, state_parts(fit), state->decays);
 }
@@ -274,17 +313,17 @@ static void state_gather(struct state *state)
     int64_t *counts = state->counts;
     counts[STATE_STAGE] = (int64_t)fit->stage;
     counts[STATE_POSITION] = (int64_t)fit->position;
-    memcpy(&counts[STATE_DIGEST], &fit->digest, sizeof fit->digest);
-    counts[STATE_DIGESTED] = (int64_t)fit->digested;
+    counts[STATE_SUMMED] = (int64_t)fit->summed;
+    uint64_t digest = state_digest(fit);
+    memcpy(&counts[STATE_DIGEST], &digest, sizeof digest);
     counts[STATE_STEPS] = (int64_t)lanczos_done(fit);
     state->numbers[STATE_LOSS] = fit->loss;
+    state->numbers[STATE_CHUNK_LOSS] = fit->chunk_loss;
     state->numbers[STATE_TUNED_LOSS] = fit->evidence.loss;
     state->numbers[STATE_NOISE] = fit->evidence.noise;
-    for (size_t l = 0; l < fit->layer_count; l++) {
-        state->rows[l] = fit->layers[l].rows;
+    for (size_t l = 0; l < fit->layer_count; l++)
         for (enum fit_side side = FIT_INPUT; side < FIT_SIDES; side++)
             state->decomposed[FIT_SIDES * l + side] = fit->layers[l].factors[side].decomposed;
-    }
     for (size_t i = 0; i < fit->evidence.count; i++)
         state->decays[i] = fit->evidence.parts[i].decay;
 }
@@ -321,8 +360,9 @@ static int state_save(struct ivon_fit *fit, struct ivon_error *error)
     struct state state;
     struct ivon_source *source = NULL;
     double begun = state_now();
-    if (fit->stage == fit_first_stage(fit) && !fit->position)
-        return 0; /* nothing was done yet */
+    if ((fit->stage == fit_first_stage(fit) && !fit->position) ||
+        ivon_ranks_rank(fit->options.resources.ranks))
+        return 0; /* nothing was done yet, or it is rank 0 that has the sums */
     int code = state_describe_run(fit, error);
     if (code)
         return code;

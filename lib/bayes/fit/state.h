@@ -6,9 +6,10 @@
  *
  *   run                      the options and digests that it depends on, as lines of text
  *   counts, numbers          see the enumerations
- *   rows, decomposed         of each layer: R; of each of its sides
+ *   decomposed               of each side of each layer
  *   factor_input/NAME, …     of each layer: sums, or eigenvectors where they are decomposed
  *   moment/NAME              h, from FIT_MOMENTS on
+ *   chunk/0, …               the sums of the chunk under way
  *   decays                   of the parts of the evidence, in FIT_CORRECTION, as what follows
  *   lanczos/…                vectors, alpha, and the sums of the product that is under way
  */
@@ -21,12 +22,12 @@ enum { STATE_RUN_SIZE = 2048 /* bytes of the text, at most */ };
 enum state_count {
     STATE_STAGE,
     STATE_POSITION,
+    STATE_SUMMED,
     STATE_DIGEST,
-    STATE_DIGESTED,
     STATE_STEPS,
     STATE_COUNTS
 };
-enum state_number { STATE_LOSS, STATE_TUNED_LOSS, STATE_NOISE, STATE_NUMBERS };
+enum state_number { STATE_LOSS, STATE_TUNED_LOSS, STATE_NOISE, STATE_CHUNK_LOSS, STATE_NUMBERS };
 
 /* One array. */
 struct state_array {
@@ -40,14 +41,14 @@ struct state {
     struct ivon_fit *fit;
     int64_t counts[STATE_COUNTS];
     double numbers[STATE_NUMBERS];
-    double *rows, *decays;     /* of each layer; of each part */
+    double *decays;            /* of each part */
     unsigned char *decomposed; /* of each side of each layer */
     struct state_array *arrays;
     size_t count, capacity;
     bool failed; /* memory */
 };
 
-/* An element for each layer, side and part. */
+/* An element for each side of a layer, and for each part. */
 int state_init(struct state *state, struct ivon_fit *fit, struct ivon_error *error);
 void state_release(struct state *state);
 
@@ -61,7 +62,7 @@ size_t state_parts(const struct ivon_fit *fit);
 /* Makes fit->description. */
 int state_describe_run(struct ivon_fit *fit, struct ivon_error *error);
 
-/* Takes the block of examples in memory into the digest. */
-void state_digest_block(struct ivon_fit *fit);
+/* The digest of the examples that the first pass has read so far. */
+uint64_t state_digest(const struct ivon_fit *fit);
 
 #endif

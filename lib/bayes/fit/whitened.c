@@ -7,12 +7,15 @@
 #include "core/dispatch.h"
 #include "core/error.h"
 #include "core/memory.h"
+#include "core/ranks.h"
 
 enum {
     TILE_MAX = 256,         /* examples */
     TILE_MEMORY = 24 << 20, /* bytes of values and their adjoints: in a cache */
     TILES_LEAST = 8,
-    PIECE = 1 << 13, /* elements of sums that a thread works on at a time */
+    WAVE_MEMORY = 8 << 20, /* bytes of the gradients of a rank's wave: in a cache */
+    WAVE_TILES = 64,       /* of it */
+    PIECE = 1 << 13,       /* elements of sums that a thread works on at a time */
 };
 
 /* Places of whitened vectors: layers one after the other, then diagonal parameters. */
@@ -103,17 +106,16 @@ static void whiten(const struct whitened *whitened, float *const *arrays, float 
 
 /* Products with the GGN. */
 
-/* J, Λ and Jᵀ for one tile, into its thread's gradients. */
+/* J, Λ and Jᵀ for one tile of a wave. */
 static int product_tile(void *context, size_t i, int thread, struct ivon_error *error)
 {
-    (void)thread;
     struct whitened *whitened = context;
     struct ivon_fit *fit = whitened->fit;
     size_t tokens = fit->outputs.tokens, k = fit->outputs.k, all = tokens * k;
-    float *adjoint = whitened->adjoints[i], *p = adjoint + whitened->runner.tile * all;
+    float *adjoint = whitened->adjoints[thread], *p = adjoint + whitened->runner.tile * all;
     struct runner_tile tile;
     memset(whitened->gradients[i].data, 0, whitened->gradients[i].size);
-    int code = runner_run_tile(&whitened->runner, (int)i, &fit->data.feed, whitened->first_tile + i,
+    int code = runner_run_tile(&whitened->runner, thread, &fit->data.feed, whitened->first_tile + i,
                                &tile, error);
     if (code)
         return code;
@@ -153,31 +155,88 @@ static int product_sum(void *context, size_t i, int thread, struct ivon_error *e
     return 0;
 }
 
-/* The tiles of the block in memory from the fit's position on. */
-static int product_block(struct whitened *whitened, struct ivon_error *error)
+/* The tiles of a wave, of which each rank has some. */
+struct product_wave {
+    uint64_t first, end;         /* examples of all */
+    uint64_t own_first, own_end; /* of this rank */
+};
+
+/* A wave from the fit's position on, at most to the end of the block that tiles are counted
+   from. */
+static struct product_wave product_next(const struct whitened *whitened)
+{
+    const struct ivon_fit *fit = whitened->fit;
+    const struct ivon_ranks *ranks = fit->options.resources.ranks;
+    uint64_t end = (fit->position / fit->block + 1) * fit->block, tile = whitened->runner.tile;
+    end = end < fit->data.count ? end : fit->data.count;
+    uint64_t tiles = (end - fit->position + tile - 1) / tile;
+    uint64_t most = whitened->together * (uint64_t)ivon_ranks_count(ranks);
+    const struct ranks_range own = ranks_range(ranks, (size_t)(tiles < most ? tiles : most));
+    struct product_wave wave = {.first = fit->position,
+                                .end = fit->position + (tiles < most ? tiles : most) * tile,
+                                .own_first = fit->position + own.first * tile,
+                                .own_end = fit->position + own.end * tile};
+    wave.end = wave.end < end ? wave.end : end;
+    wave.own_end = wave.own_end < end ? wave.own_end : end;
+    return wave;
+}
+
+/* Reads the block that a wave is in; ranks read no more than their own tiles, unless all examples
+   stay in memory. */
+static int product_load(struct whitened *whitened, const struct product_wave *wave,
+                        struct ivon_error *error)
 {
     struct ivon_fit *fit = whitened->fit;
-    size_t tiles = runner_tile_count(&whitened->runner, &fit->data.feed);
-    size_t threads = (size_t)whitened->runner.threads, tile = whitened->runner.tile;
+    struct labelled *data = &fit->data;
+    bool all = data->count <= fit->block, shared = fit->options.resources.ranks && !all;
+    uint64_t first = shared ? wave->own_first : wave->first / fit->block * fit->block;
+    bool there = whitened->loaded && wave->own_first >= data->first &&
+                 wave->own_end <= data->first + data->present;
+    if (there || wave->own_first >= wave->own_end)
+        return 0;
+    data->limit = shared ? (size_t)(wave->own_end - first) : fit->block;
+    int code = labelled_load(data, &whitened->runner, first, error);
+    data->limit = data->capacity;
+    whitened->loaded = !code;
+    return code;
+}
+
+/* Adds the wave's gradients to the sums, in the order of tiles. */
+static int product_add_wave(struct whitened *whitened, struct ivon_error *error)
+{
+    struct ivon_fit *fit = whitened->fit;
+    struct ivon_ranks *ranks = fit->options.resources.ranks;
     size_t total = whitened->direction.size / sizeof(float);
-    uint64_t end = fit->data.first + fit->data.present;
-    int code = 0;
-    while (fit->position < end && !code) {
-        size_t at = (size_t)(fit->position - fit->data.first) / tile;
-        whitened->first_tile = at;
-        whitened->wave = tiles - at < threads ? tiles - at : threads;
+    if (!ranks)
+        return thread_pool_run(fit->pool, whitened->runner.threads, (total + PIECE - 1) / PIECE,
+                               product_sum, whitened, error);
+    for (size_t w = 0; w < whitened->wave; w++)
+        whitened->lanes[w] = whitened->gradients[w].data;
+    return ranks_sum_wide(ranks, whitened->sums, whitened->lanes, whitened->wave, total, error);
+}
+
+/* A wave that was stopped has added to no sum. */
+static int product_run_wave(struct whitened *whitened, struct ivon_error *error)
+{
+    struct ivon_fit *fit = whitened->fit;
+    size_t tile = whitened->runner.tile;
+    const struct product_wave wave = product_next(whitened);
+    int code = product_load(whitened, &wave, error);
+    whitened->wave = (size_t)(wave.own_end - wave.own_first + tile - 1) / tile;
+    whitened->first_tile = (size_t)(wave.own_first - fit->data.first) / tile;
+    if (!code && whitened->wave)
         code = thread_pool_run(fit->pool, whitened->runner.threads, whitened->wave, product_tile,
                                whitened, error);
-        if (code)
-            return fit_state_leave(fit, code, error);
-        code = thread_pool_run(fit->pool, whitened->runner.threads, (total + PIECE - 1) / PIECE,
-                               product_sum, whitened, error);
-        fit->position += whitened->wave * tile;
-        fit->position = fit->position < end ? fit->position : end;
-        if (!code)
-            code = fit_state_offer(fit, error);
-    }
-    return code;
+    code = fit_ranks_meet(fit, fit_state_leave(fit, code, error), error);
+    if (!code)
+        code = product_add_wave(whitened, error);
+    if (code)
+        return code;
+    fit->position = wave.end;
+    if (ivon_ranks_rank(fit->options.resources.ranks))
+        return 0; /* it stops where all meet */
+    meter_add(&fit->meter, wave.end - wave.first - (wave.own_end - wave.own_first), NULL);
+    return fit_state_offer(fit, error);
 }
 
 int whitened_multiply(struct whitened *whitened, const float *y, float *out,
@@ -194,14 +253,8 @@ int whitened_multiply(struct whitened *whitened, const float *y, float *out,
     unwhiten(whitened, out, scratch, whitened->direction.arrays);
     if (!fit->position)
         memset(whitened->sums, 0, total * sizeof *whitened->sums);
-    while (fit->position < fit->data.count && !code) {
-        if (!whitened->loaded)
-            code = labelled_load(&fit->data, &whitened->runner,
-                                 fit->position / fit->block * fit->block, error);
-        whitened->loaded = fit->data.count <= fit->block;
-        if (!code)
-            code = product_block(whitened, error);
-    }
+    while (fit->position < fit->data.count && !code)
+        code = product_run_wave(whitened, error);
     if (!code)
         fit->position = 0;
     for (size_t i = 0; i < total && !code; i++)
@@ -241,15 +294,18 @@ static int whitened_allocate(struct whitened *whitened, struct ivon_error *error
     struct ivon_fit *fit = whitened->fit;
     size_t threads = (size_t)fit->threads;
     size_t row = whitened->runner.tile * fit->outputs.tokens * fit->outputs.k;
-    whitened->gradients = calloc(threads, sizeof *whitened->gradients);
+    whitened->gradients = calloc(whitened->together, sizeof *whitened->gradients);
     whitened->adjoints = calloc(threads, sizeof *whitened->adjoints);
+    whitened->lanes = calloc(whitened->together, sizeof *whitened->lanes);
     whitened->blocks = calloc(fit->layer_count + 1, sizeof *whitened->blocks);
     whitened->roots = calloc(whitened->size + 1, sizeof *whitened->roots);
-    if (!whitened->gradients || !whitened->adjoints || !whitened->blocks || !whitened->roots)
+    if (!whitened->gradients || !whitened->adjoints || !whitened->lanes || !whitened->blocks ||
+        !whitened->roots)
         return ivon_error_memory(error);
-    int code = weights_init(&whitened->direction, fit->network, error);
-    for (size_t i = 0; i < threads && !code; i++) {
+    int code = 0;
+    for (size_t i = 0; i < whitened->together && !code; i++)
         code = weights_init(&whitened->gradients[i], fit->network, error);
+    for (size_t i = 0; i < threads && !code; i++) {
         whitened->adjoints[i] = calloc(2 * row + 1, sizeof(float));
         if (!code && !whitened->adjoints[i])
             code = ivon_error_memory(error);
@@ -264,25 +320,47 @@ static int whitened_allocate(struct whitened *whitened, struct ivon_error *error
     return whitened->sums ? 0 : ivon_error_memory(error);
 }
 
+/* The tiles of a rank's wave: one for each thread; where ranks meet behind it, as many as fit a
+   cache, and one for each thread of the rank that has fewest. */
+static int whitened_choose_together(struct whitened *whitened, struct ivon_error *error)
+{
+    struct ivon_ranks *ranks = whitened->fit->options.resources.ranks;
+    struct ranks_bytes all;
+    int threads, least = whitened->fit->threads;
+    size_t most = WAVE_MEMORY / (whitened->direction.size + 1);
+    int code = ranks_gather_all(ranks, &least, sizeof least, &all, error);
+    for (int r = 0; r < ivon_ranks_count(ranks) && !code; r++) {
+        memcpy(&threads, all.data + (size_t)r * sizeof threads, sizeof threads);
+        least = threads < least ? threads : least;
+    }
+    most = most < WAVE_TILES ? most : WAVE_TILES;
+    whitened->together = ranks && most > (size_t)least ? most : (size_t)least;
+    ranks_bytes_release(&all);
+    return code;
+}
+
 int whitened_init(struct whitened *whitened, struct ivon_fit *fit, struct ivon_error *error)
 {
     *whitened = (struct whitened){.fit = fit, .size = whitened_size(fit)};
-    int code = whitened_start(whitened, error);
+    int code = weights_init(&whitened->direction, fit->network, error);
+    if (!code)
+        code = whitened_choose_together(whitened, error);
+    if (!code)
+        code = whitened_start(whitened, error);
     return code ? code : whitened_allocate(whitened, error);
 }
 
 void whitened_release(struct whitened *whitened)
 {
-    for (int i = 0; whitened->fit && i < whitened->fit->threads; i++) {
-        if (whitened->gradients)
-            weights_release(&whitened->gradients[i]);
-        if (whitened->adjoints)
-            free(whitened->adjoints[i]);
-    }
+    for (size_t i = 0; i < whitened->together && whitened->gradients; i++)
+        weights_release(&whitened->gradients[i]);
+    for (int i = 0; whitened->adjoints && i < whitened->fit->threads; i++)
+        free(whitened->adjoints[i]);
     runner_stop(&whitened->runner);
     weights_release(&whitened->direction);
     free(whitened->gradients);
     free(whitened->adjoints);
+    free(whitened->lanes);
     free(whitened->blocks);
     free(whitened->roots);
     free(whitened->sums);

@@ -20,11 +20,13 @@ struct whitened {
     struct net_block *blocks; /* of each layer */
     float *roots;             /* 1/√(h + δ) */
     struct weights direction;
-    struct weights *gradients; /* of each thread */
+    struct weights *gradients; /* of each tile of a rank's wave */
+    const float **lanes;       /* their data */
     double *sums;              /* of all gradients, as weights lie */
     float **adjoints;          /* of each thread: tile × T × K, and p */
-    size_t wave, first_tile;
-    bool loaded; /* all examples are in memory */
+    size_t together;           /* tiles of a rank's wave at most */
+    size_t wave, first_tile;   /* tiles of the wave; its first within the block in memory */
+    bool loaded;               /* some examples are in memory */
 };
 
 size_t whitened_size(const struct ivon_fit *fit);

@@ -1,0 +1,160 @@
+#!/usr/bin/env bats
+# ivon-fit by ranks: the bytes of one process, also where another number of ranks goes on.
+bats_require_minimum_version 1.5.0
+load mpi.bash
+
+# A network of two layers, and many examples beside the 150 of train.h5.
+setup_file() {
+  export PYTHONPATH=$BATS_TEST_DIRNAME/../oracle PYTHONDONTWRITEBYTECODE=1 PATH=$IVON_BIN:$PATH
+  /usr/bin/python3 "$PYTHONPATH/softmax_regression.py" make "$BATS_FILE_TMPDIR"
+  cd "$BATS_FILE_TMPDIR"
+  ivon-train -q --arch=mlp:5,16,4 --data=train.h5 --targets=y --lr=.1 --steps=100 --batch=10 --save-every=0 -o run
+  mv run/posterior-*.h5 mlp.h5
+  /usr/bin/python3 -c "
+import h5py, numpy as np
+with h5py.File('train.h5') as f, h5py.File('many.h5', 'w') as g:
+    for name in ('x', 'y'):
+        g[name] = np.concatenate([f[name][()]] * 14)"
+}
+
+# fit LAUNCHER... -- ARGUMENT...: of tiles of two examples, so that every rank has several chunks.
+fit() {
+  local launcher=()
+  while [ "$1" != -- ]; do
+    launcher+=("$1")
+    shift
+  done
+  shift
+  "${launcher[@]}" ivon-fit --targets=y --no-provenance -f "$@"
+}
+
+# same COUNT ARGUMENT...: each MPI writes the bytes of one process, and prints what it does.
+same() {
+  local count=$1
+  shift
+  fit env -- -o one.h5 "$@" > one.txt 2> one.err
+  for name in $(each_mpi); do
+    fit mpi "$name" "$count" -- -o by.h5 "$@" --threads="$((count % 2 + 1))" > by.txt 2> by.err
+    cmp by.h5 one.h5
+    cmp by.txt one.txt
+    cmp by.err one.err
+  done
+  [ ! -e by.h5.part ]
+}
+
+@test "any number of ranks writes the same bytes, and prints the same" {
+  for count in 1 2 3 4; do
+    same "$count" mlp.h5 --data=train.h5 --batch=2 --structure=lowrank --rank=2
+  done
+}
+
+@test "so does every structure and prior" {
+  same 4 mlp.h5 --data=train.h5 --batch=2 --structure=diagonal --curvature=fisher --json
+  same 3 mlp.h5 --data=train.h5 --batch=2 --gram
+  same 2 posterior.h5 --data=train.h5 --batch=2 --structure=lowrank:posterior --rank=2
+  same 3 mlp.h5 --data=train.h5 --batch=2 --moments=factors --tune=marginal:per-tensor
+  same 2 mlp.h5 --data=train.h5 --batch=8 --structure=diagonal --tune=validation --validation=test.h5
+}
+
+@test "chunks of several waves, data beyond memory, and more ranks than chunks change nothing" {
+  same 3 mlp.h5 --data=many.h5 --batch=1
+  same 2 mlp.h5 --data=many.h5 --batch=8 --memory=32K --structure=lowrank --rank=1
+  same 4 mlp.h5 --data=train.h5 --batch=16
+}
+
+@test "a row that one rank finds bad is told once, and the old output stays" {
+  rm train.h5
+  /usr/bin/python3 -c '
+import h5py, shutil, sys
+shutil.copy(sys.argv[1], "train.h5")
+with h5py.File("train.h5", "r+") as f:
+    f["x"][140, 0] = float("nan")' "$BATS_FILE_TMPDIR/train.h5"
+  run ! fit env -- -q mlp.h5 --data=train.h5 --batch=2 -o one.h5
+  [ "${#lines[@]}" = 1 ]
+  local message=${output#ivon-fit: }
+  for name in $(each_mpi); do
+    echo old > by.h5
+    run fit mpi "$name" 4 -- -q mlp.h5 --data=train.h5 --batch=2 -o by.h5
+    [ "$status" = 65 ]
+    [ "$(grep -c ^ivon-fit: <<< "$output")" = 1 ] && [[ $output == *"$message"* ]]
+    [ "$(cat by.h5)" = old ]
+  done
+}
+
+long=(mlp.h5 --data=many.h5 --batch=1 --structure=lowrank --rank=60 --threads=1)
+
+# stopped NAME COUNT SIGNAL RANK SECONDS: a long fit of which ranks RANK (a pattern) get the signal so long after they
+# have begun to listen to signals (bit 14 is SIGTERM): launchers do not always survive processes that die before.
+stopped() {
+  run mpi "$1" "$2" bash -c '
+    rank=${OMPI_COMM_WORLD_RANK:-$PMI_RANK} signal=$1 seconds=$3
+    stop() {
+      until (($(sed -n "s/^SigCgt:\t/0x/p" /proc/$$/status) >> 14 & 1)); do sleep .05; done
+      sleep "$seconds"
+      kill -"$signal" $$
+    }
+    [[ $rank != $2 ]] || stop 2> /dev/null &
+    shift 3
+    exec ivon-fit -q --targets=y --no-provenance "$@" -f -o by.h5 --resume' ranks "$3" "$4" "$5" "${long[@]}"
+  [ "$(grep -c ^ivon <<< "$output")" -le 1 ]
+}
+
+# leaves NAME COUNT RANK: a fit that is stopped so late that it saves another state than the one there is, and does not end.
+leaves() {
+  local seconds
+  [ ! -e by.h5.part ] || cp by.h5.part before
+  for seconds in .05 .2 .8 3 12; do
+    stopped "$1" "$2" TERM "$3" "$seconds"
+    [ "$(cat by.h5)" = old ]
+    { [ ! -e by.h5.part ] || cmp -s by.h5.part before; } || return 0
+  done
+  return 1
+}
+
+@test "a fit that is stopped or loses a rank goes on, by another number of ranks, to the same bytes" {
+  fit env -- -q "${long[@]}" -o one.h5
+  for name in $(each_mpi); do
+    echo old > by.h5
+    touch before
+    leaves "$name" 3 '*'
+    leaves "$name" 2 1 # rank 0 learns of it
+    cp by.h5.part before
+    SECONDS=0
+    stopped "$name" 2 KILL 1 0
+    [ "$status" != 0 ]
+    ((SECONDS < 15))
+    [ "$(cat by.h5)" = old ]
+    cmp by.h5.part before
+    stopped "$name" 4 TERM none 0
+    [ "$status" = 0 ]
+    cmp by.h5 one.h5
+    [ ! -e by.h5.part ]
+  done
+}
+
+@test "what one process leaves ranks go on from, and the other way round" {
+  fit env -- -q "${long[@]}" -o one.h5
+  local name seconds
+  name=$(each_mpi | cut -d' ' -f1)
+  for seconds in .05 .1 .2 .4 .8; do
+    [ -s by.h5.part ] || timeout -s TERM $seconds ivon-fit -q --targets=y --no-provenance "${long[@]}" -f -o by.h5 2> /dev/null || true
+  done
+  echo old > by.h5
+  leaves "$name" 3 '*'
+  fit env -- -q "${long[@]}" -o by.h5 --resume
+  cmp by.h5 one.h5
+}
+
+@test "a state that is another fit's, and what is computed without data, are refused once" {
+  for name in $(each_mpi); do
+    echo mine > by.h5.part
+    run fit mpi "$name" 2 -- -q mlp.h5 --data=train.h5 -o by.h5
+    [ "$status" = 65 ] && [ "$(grep -c ^ivon-fit: <<< "$output")" = 1 ] && [[ $output == *"is in the way"* ]]
+    rm by.h5.part
+    run mpi "$name" 2 ivon-fit mlp.h5 --tune=marginal -o by.h5
+    [ "$status" = 64 ] && [ "$(grep -c "^ivon-fit: --tune without --data does not share its work" <<< "$output")" = 1 ]
+    run mpi "$name" 2 ivon-fit step-0.h5 step-3.h5 --structure=swag -o by.h5
+    [ "$status" = 64 ] && [ "$(grep -c "^ivon-fit: --structure=swag does not share its work" <<< "$output")" = 1 ]
+    [ ! -e by.h5 ]
+  done
+}
