@@ -12,6 +12,7 @@
 #include "cmd/shared/memory.h"
 #include "cmd/shared/progress.h"
 #include "cmd/shared/provenance.h"
+#include "cmd/shared/ranks.h"
 #include "cmd/shared/removal.h"
 #include "cmd/shared/report.h"
 #include "cmd/shared/table_output.h"
@@ -424,7 +425,9 @@ static int influence_run_validation(struct influence_command *command, const cha
                                     struct ivon_error *error)
 {
     struct validation *validation = NULL;
-    int code = influence_begin(command, 0, error);
+    int code = ranks_refuse("--validate", error);
+    if (!code)
+        code = influence_begin(command, 0, error);
     if (!code)
         code = influence_validate_begin(&validation, command, provenance, error);
     if (!code && !command->common.quiet)
@@ -449,9 +452,9 @@ static int influence_run_all(struct influence_command *command, const char *prov
         if (!code && !i) {
             shape = influence_shape(command);
             code = evaluation_check_classes(&command->evaluation, shape.outputs, error);
-            if (!code)
+            if (!code && ranks_first())
                 code = influence_prepare_sums(command, &shape, error);
-            if (!code)
+            if (!code && ranks_first())
                 code = influence_output_open(&output, command, &shape, provenance, error);
         }
         if (!code)
@@ -462,7 +465,7 @@ static int influence_run_all(struct influence_command *command, const char *prov
     }
     if (!code && command->sums)
         code = influence_sums_give(command->sums, influence_output_take, output, error);
-    if (!code)
+    if (!code && ranks_first())
         code = influence_output_finish(output, &oddities, error);
     if (!code && !command->common.quiet)
         influence_warn(command, &oddities);
@@ -510,6 +513,7 @@ int influence_run(int argc, char **argv)
             argc, argv);
     command.options.resources.progress = progress_start(&progress, "influence",
                                                         command.common.quiet);
+    command.options.resources.ranks = ranks_joined();
     progress.unit = "examples";
     command.progress = &progress;
     int code = (command.validate.halves ? influence_run_validation : influence_run_all)(

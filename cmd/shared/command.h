@@ -13,7 +13,7 @@
     ROW("convert", "convert a checkpoint into another format", convert_argp, convert_run, false)   \
     ROW("fit", "fit a posterior to a trained network", fit_argp, fit_run, true)                    \
     ROW("influence", "tell which training examples made the model say what it says",               \
-        influence_argp, influence_run, false)                                                      \
+        influence_argp, influence_run, true)                                                       \
     ROW("info", "tell what a posterior holds, and check it", info_argp, info_run, false)           \
     ROW("merge", "merge the posteriors of finetuned models", merge_argp, merge_run, true)          \
     ROW("plot", "draw what the other commands print", plot_argp, plot_run, false)                  \

@@ -5,6 +5,7 @@
 #include "bayes/influence/private.h"
 #include "core/error.h"
 #include "core/parallel.h"
+#include "core/ranks.h"
 
 /* Gradients. */
 
@@ -87,18 +88,57 @@ static int queries_multiply(void *context, size_t i, int thread, struct ivon_err
     return code ? code : progress_ask(&influence->options.resources.progress, error);
 }
 
+/* Those of the range of queries in memory that begins with `at`. */
+static int queries_load_range(struct ivon_influence *influence, size_t at, size_t count,
+                              struct ivon_error *error)
+{
+    float *all = influence->directions;
+    uint64_t first = influence->first_query;
+    size_t present = influence->present;
+    int code = 0;
+    influence->directions = all + at * influence->stride;
+    influence->first_query = first + at;
+    influence->present = count;
+    for (size_t i = 0; i < influence->query_sets && !code; i++)
+        code = queries_add_gradients(influence, &influence->queries[i], error);
+    if (!code)
+        code = ivon_parallel_run(influence->runner.threads, count, queries_multiply, influence,
+                                 error);
+    influence->directions = all;
+    influence->first_query = first;
+    influence->present = present;
+    return code;
+}
+
+/* Every rank gets the directions that the others made. */
+static int queries_exchange(struct ivon_influence *influence, const struct ranks_range *own,
+                            struct ivon_error *error)
+{
+    struct ivon_ranks *ranks = influence->options.resources.ranks;
+    size_t size = influence->stride * sizeof *influence->directions;
+    int code = 0;
+    for (int r = 0; r < ivon_ranks_count(ranks) && !code; r++) {
+        struct ranks_range range = *own;
+        code = ranks_broadcast(ranks, r, &range, sizeof range, error);
+        if (!code)
+            code = ranks_broadcast(ranks, r,
+                                   influence->directions + range.first * influence->stride,
+                                   (range.end - range.first) * size, error);
+    }
+    return code;
+}
+
 int influence_load_queries(struct ivon_influence *influence, uint64_t first, size_t count,
                            struct ivon_error *error)
 {
+    const struct ranks_range own = ranks_range(influence->options.resources.ranks, count);
     int code = 0;
     influence->first_query = first;
     influence->present = count;
     memset(influence->directions, 0, count * influence->stride * sizeof(float));
-    for (size_t i = 0; i < influence->query_sets && !code; i++)
-        code = queries_add_gradients(influence, &influence->queries[i], error);
-    return code ? code
-                : ivon_parallel_run(influence->runner.threads, count, queries_multiply, influence,
-                                    error);
+    if (own.first < own.end)
+        code = queries_load_range(influence, own.first, own.end - own.first, error);
+    return code ? code : queries_exchange(influence, &own, error);
 }
 
 /* Adding. */

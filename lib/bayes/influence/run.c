@@ -4,6 +4,7 @@
 
 #include "bayes/influence/private.h"
 #include "core/error.h"
+#include "core/ranks.h"
 
 /* Elements of the results of one slot. */
 static size_t run_slot_size(const struct ivon_influence *influence)
@@ -67,27 +68,98 @@ static struct ivon_influences influence_describe(const struct ivon_influence *in
         .labels = classes && !influence->outputs.token_axis ? data->labels : NULL};
 }
 
+/* Ranks: in each round every rank computes a block, each behind that of the rank before it. */
+
+struct influence_round {
+    struct ivon_influence *influence;
+    uint64_t first; /* example of rank 0's block */
+    int (*on_block)(void *context, const struct ivon_influences *block, struct ivon_error *error);
+    void *context;
+};
+
+static uint64_t influence_round_first(const struct influence_round *round, int rank)
+{
+    return round->first + (uint64_t)rank * round->influence->block;
+}
+
+/* The results of a rank's block, in the place where this rank has those of its own: those of
+   tensors lie apart by whole blocks. */
+static size_t influence_round_describe(void *context, int rank, struct ranks_piece *pieces,
+                                       size_t limit)
+{
+    const struct influence_round *round = context;
+    const struct ivon_influence *influence = round->influence;
+    uint64_t left = influence->data.count - influence_round_first(round, rank);
+    size_t examples = left < influence->block ? (size_t)left : influence->block;
+    size_t size = influence->names ? (influence->slot_count + 1) * run_slot_size(influence)
+                                   : examples * influence_rows(influence) * influence->present;
+    pieces[0] = (struct ranks_piece){influence->results, size * sizeof *influence->results};
+    return limit ? 1 : 0;
+}
+
+/* Hands a block on; the targets of another rank's are read here. */
+static int influence_round_take(void *context, int rank, struct ivon_error *error)
+{
+    const struct influence_round *round = context;
+    struct ivon_influence *influence = round->influence;
+    int code = 0;
+    if (rank)
+        code = labelled_read_targets(&influence->data, influence_round_first(round, rank), error);
+    if (!code && rank)
+        code = meter_add(&influence->meter, influence->data.present, error);
+    const struct ivon_influences block = influence_describe(influence);
+    return code ? code : round->on_block(round->context, &block, error);
+}
+
+/* This rank's block, if there is one. */
+static int influence_run_block(const struct influence_round *round, struct ivon_error *error)
+{
+    struct ivon_influence *influence = round->influence;
+    struct labelled *data = &influence->data;
+    int rank = ivon_ranks_rank(influence->options.resources.ranks);
+    if (influence_round_first(round, rank) >= data->count)
+        return 0;
+    int code = labelled_load(data, &influence->runner, influence_round_first(round, rank), error);
+    return code ? code
+                : runner_run_block(&influence->runner, &data->feed, influence_run_tile, influence,
+                                   &influence->meter, error);
+}
+
 /* A pass over the training data. */
 static int influence_run_pass(struct ivon_influence *influence,
                               int (*on_block)(void *context, const struct ivon_influences *block,
                                               struct ivon_error *error),
                               void *context, struct ivon_error *error)
 {
-    struct labelled *data = &influence->data;
+    struct ivon_ranks *ranks = influence->options.resources.ranks;
+    struct influence_round round = {influence, 0, on_block, context};
+    const struct ranks_round all = {
+        .describe = influence_round_describe, .take = influence_round_take, .context = &round};
+    uint64_t count = influence->data.count;
     int code = 0;
     for (size_t i = 0; i < influence->slot_count && influence->names; i++)
         influence->tensors[i] = influence->results + (i + 1) * run_slot_size(influence);
-    for (uint64_t first = 0; first < data->count && !code; first += influence->block) {
-        code = labelled_load(data, &influence->runner, first, error);
-        if (!code)
-            code = runner_run_block(&influence->runner, &data->feed, influence_run_tile, influence,
-                                    &influence->meter, error);
-        if (code)
-            return code;
-        const struct ivon_influences block = influence_describe(influence);
-        code = on_block(context, &block, error);
+    while (round.first < count && !code) {
+        struct ranks_round present = all;
+        for (int r = 0; r < ivon_ranks_count(ranks); r++)
+            present.present += influence_round_first(&round, r) < count;
+        code = ranks_round_take(ranks, &present, influence_run_block(&round, error), error);
+        round.first += (uint64_t)ivon_ranks_count(ranks) * influence->block;
     }
     return code;
+}
+
+/* Blocks so small that every rank has several. */
+static void influence_share_blocks(struct ivon_influence *influence)
+{
+    enum { ROUNDS = 4 };
+    struct ivon_ranks *ranks = influence->options.resources.ranks;
+    size_t tile = influence->runner.tile;
+    uint64_t parts = (uint64_t)ivon_ranks_count(ranks) * ROUNDS * tile;
+    uint64_t most = (influence->data.count + parts - 1) / parts * tile;
+    if (ranks && most < influence->block)
+        influence->block = (size_t)most;
+    influence->data.limit = influence->block;
 }
 
 /* Queries in memory at a time. */
@@ -130,6 +202,7 @@ int ivon_influence_run(struct ivon_influence *influence,
     uint64_t passes = (queries + places - 1) / places;
     if (__builtin_mul_overflow(passes, influence->data.count, &total))
         total = 0;
+    influence_share_blocks(influence);
     int code = influence_reserve(influence, error);
     meter_init(&influence->meter, &influence->options.resources.progress, total);
     for (uint64_t first = 0; first < queries && !code; first += places) {
