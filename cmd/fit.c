@@ -46,8 +46,8 @@ static const struct argp_option option_table[] = {
     OPTION_HEADING("Prior:", 4),
     OPTION_HEADING("Output:", 5),
     {"structure", KEY_STRUCTURE, "diagonal|kronecker|lowrank[:BASE]|swag", 0,
-     "Structure of the covariance; BASE is diagonal, kronecker or posterior; or of several "
-     "checkpoints, without data (default kronecker)",
+     "Structure of the covariance (default kronecker); BASE: diagonal, kronecker or posterior; "
+     "swag: of checkpoints",
      3},
     {"rank", KEY_RANK, "N", 0,
      "Eigenpairs of a low-rank correction (default 200 of lowrank), deviations of swag (20)", 3},
@@ -67,7 +67,7 @@ static const struct argp_option option_table[] = {
      "Prior precision over N (default: the checkpoint's, else the one of greatest evidence)", 4},
     {"tune", KEY_TUNE, "marginal[:per-tensor]|validation", 0,
      "Weight decay of greatest evidence, one or one for each Hessian; or of least NLL on "
-     "--validation. Without --data: of the posterior as it is",
+     "--validation; also without --data",
      4},
     {"validation", KEY_VALIDATION, "DATA", 0, "Held-out data of --tune=validation", 4},
     {"ess", KEY_ESS, "X", 0, "Effective sample size (default: N, the number of targets)", 4},

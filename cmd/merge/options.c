@@ -72,8 +72,8 @@ static const struct argp_option option_table[] = {
     {"shrink", KEY_SHRINK, "X", 0,
      "Of regmean: multiply Gram matrices off their diagonals by X, from 0 to 1 (default 1)", 2},
     {"out-structure", KEY_OUT_STRUCTURE, "diagonal|kronecker|lowrank|means", 0,
-     "What the result keeps of the posteriors; means: weights alone, as PyTorch loads them "
-     "(default: what it can; of a directory: means)",
+     "What the result keeps; means: weights alone, as PyTorch loads them (default: what it can; "
+     "of a directory: means)",
      2},
     {"dtype", KEY_DTYPE, "keep|f64|f32|f16|bf16", 0,
      "Type of the merged means (default keep: the base's, else the widest)", 2},
