@@ -10,11 +10,10 @@
 # latency of l = 20 us, which is assumed:
 #
 #   step(R) = ceil(L / R) c + sum(b, R) + log2(R) l
-#   sum(b, R) = (R + ceil(b / p) - 2) (p / B + l) + broadcast, p = min(b, part)
+#   sum(b, R) = (R + ceil(b / p) - 2) (p / B + l) + broadcast, p = b / R, from 16 to 128 kB of floats
 #   broadcast = b / B * min(log2(R), 2) + log2(R) l
 #
-# A sum goes from rank to rank in parts of `part` bytes, 128 kB of floats, so that it takes the time of one part for each
-# rank and each part; then MPI broadcasts it: a tree sends short messages, and scatters long ones (twice the bytes).
+# A sum goes from rank to rank in parts of p bytes, so that it takes the time of one part for each rank and each part; then MPI broadcasts it: a tree sends short messages, and scatters long ones (twice the bytes).
 # A block's results go to rank 0, one rank after the other: R b / B a round. MPI's own time is in c's measure of two
 # ranks only.
 # Measure on an idle machine; a load above 0.5 at the start is said.
@@ -66,10 +65,10 @@ command_of() { # NAME COUNT
 }
 declare -A few=([sensitivity]=500 [fit]=200 [train]=20) many=([sensitivity]=5500 [fit]=2200 [train]=220)
 # Lanes of a step, or blocks of the table's 50,000 examples by 50, whose time is that of one lane; bytes that a step
-# sums, as floats of LeNet's 61,706 weights (gradient and Hessian's estimate; a fit's diagonal and factors once), or
+# sums, as floats of LeNet's 61,706 weights (the gradient; a fit's diagonal and factors once), or
 # that a block hands to rank 0.
 declare -A lanes=([sensitivity]=1000 [fit]=1000 [train]=8) unit=([sensitivity]=50 [fit]=50 [train]=0.125)
-declare -A bytes=([sensitivity]=1200 [fit]=1000000 [train]=493648) kind=([sensitivity]=map [fit]=once [train]=step)
+declare -A bytes=([sensitivity]=1200 [fit]=1000000 [train]=246824) kind=([sensitivity]=map [fit]=once [train]=step)
 
 seconds() { # COMMAND...
   local start=$EPOCHREALTIME
@@ -120,7 +119,7 @@ for command in "${measured[@]}"; do
     function ceil(x) { return x == int(x) ? x : int(x) + 1 }
     function log2(x) { return log(x) / log(2) }
     function sum(R, B,    p, broadcast) {
-      p = b < part ? b : part
+      p = b / R < 4 * 4096 ? 4 * 4096 : b / R > 4 * 32768 ? 4 * 32768 : b / R
       broadcast = b / B * (log2(R) < 2 ? log2(R) : 2) + log2(R) * latency
       return R == 1 ? 0 : (R + ceil(b / p) - 2) * (p / B + latency) + broadcast
     }
@@ -130,7 +129,7 @@ for command in "${measured[@]}"; do
       return ceil(lanes / R) * c + sum(R, B) + log2(R) * latency
     }
     BEGIN {
-      part = 4 * 32768; latency = 20e-6
+      latency = 20e-6
       for (wide = 0; wide < (kind == "step" ? 2 : 1); wide++) {
         lanes = wide ? 1024 : L
         printf "%s: %d %s of %.3g ms, %d bytes %s; speed-up over one rank\n", what, lanes,

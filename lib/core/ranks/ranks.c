@@ -330,17 +330,26 @@ static void ranks_add_floats(void *sum, const void *lane, size_t count)
         to[i] += from[i];
 }
 
+/* Numbers of a part of a sum, which goes through all ranks: as many parts as ranks, so that all have
+   one at hand, but each stays in a cache, and its message takes longer than to begin one. */
+static size_t ranks_part(size_t count, int ranks)
+{
+    const size_t least = 1 << 12, most = 1 << 15;
+    size_t part = count / (size_t)ranks;
+    return part < least ? least : part > most ? most : part;
+}
+
 /* Each rank adds its lanes to a part of the sum and sends it on, while the one before adds to the
    next part; the last rank has the whole. */
 static int ranks_sum(struct ivon_ranks *ranks, const struct ranks_addition *addition, void *sum,
                      const void *const *lanes, size_t lane_count, size_t count,
                      struct ivon_error *error)
 {
-    enum { PART = 1 << 15 }; /* numbers: a part stays in a cache, and its message is long enough */
     int rank = ivon_ranks_rank(ranks), last = ivon_ranks_count(ranks) - 1;
+    size_t most = ranks_part(count, last + 1);
     int code = ivon_ranks_agree(ranks, 0, error);
-    for (size_t at = 0; at < count && !code; at += PART) {
-        size_t part = count - at < PART ? count - at : PART;
+    for (size_t at = 0; at < count && !code; at += most) {
+        size_t part = count - at < most ? count - at : most;
         size_t offset = at * addition->size, size = part * addition->size;
         if (rank > 0)
             ranks_receive(ranks, rank - 1, (char *)sum + offset, size);
