@@ -69,6 +69,22 @@ by() { mpi "$1" "$2" ivon-merge -q --no-provenance -f --threads=1 "${@:3}"; }
   done
 }
 
+@test "inputs and options that are others elsewhere are told" {
+  for name in $(each_mpi); do
+    for other in model=step-10.h5 "set -- --scale=0.5"; do
+      echo old > out.h5
+      run mpi "$name" 2 bash -c '
+        model=step-3.h5
+        [ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" != 1 ] || '"$other"'
+        exec ivon-merge -q --base step-0.h5 "$model" "$@" -f -o out.h5' -
+      [ "$status" = 65 ] || [ "$status" = 64 ]
+      [ "$(grep -c ^ivon-merge: <<< "$output")" = 1 ]
+      [[ $output == *"step-10.h5: is not what rank 0 opened"* || $output == *"the options are not those of rank 0"* ]]
+      [ "$(cat out.h5)" = old ]
+    done
+  done
+}
+
 @test "a rank that is killed leaves the old output or the whole" {
   for name in $(each_mpi); do
     echo old > out.h5

@@ -241,7 +241,9 @@ int ivon_merge_run(struct ivon_merge *merge, struct ivon_sink *const *sinks,
                             .failed_entry = SIZE_MAX};
     pthread_mutex_init(&run.lock, NULL);
     meter_init(&run.meter, &merge->options.resources.progress, merge_share(&run));
-    int code = merge_means_sinks(&means, merge, sinks, error);
+    int code = merge_share_check(merge, error);
+    if (!code)
+        code = merge_means_sinks(&means, merge, sinks, error);
     if (means)
         run.sinks = means;
     if (!code)

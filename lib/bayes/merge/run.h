@@ -174,6 +174,9 @@ bool merge_earlier_failed(struct merge_run *run, size_t entry);
 /* Fails if some element stayed without a positive precision. */
 int merge_report_shortfall(const struct merge_run *run, struct ivon_error *error);
 
+/* Fails where a rank has other inputs or options than rank 0. */
+int merge_share_check(const struct ivon_merge *merge, struct ivon_error *error);
+
 /* Sets the jobs and groups of this rank, and returns the bytes that they read: every rank's read
    about as many. */
 uint64_t merge_share(struct merge_run *run);

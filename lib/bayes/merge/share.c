@@ -7,8 +7,52 @@
 #include <string.h>
 
 #include "bayes/merge/run.h"
+#include "bayes/rank_inputs.h"
+#include "core/digest.h"
 #include "core/error.h"
 #include "core/ranks.h"
+
+/* A digest of the options and weights that results follow from. */
+static uint64_t share_digest(const struct ivon_merge *merge)
+{
+    const struct ivon_merge_options *options = &merge->options;
+    size_t models = merge->model_count * sizeof(double);
+    const double numbers[] = {options->delta0,  options->base_scale, options->hessian_scale,
+                              options->ess,     options->shrink,     options->density,
+                              options->outliers};
+    uint64_t digest = digest_add(DIGEST_START, numbers, sizeof numbers);
+    for (size_t t = 0; t < merge->model_count; t++)
+        digest = digest_add(digest, &merge->models[t].weight, sizeof merge->models[t].weight);
+    for (size_t s = 0; s < merge->result_count; s++) {
+        digest = digest_add(digest, &merge->results[s].scale, sizeof merge->results[s].scale);
+        if (merge->results[s].factors)
+            digest = digest_add(digest, merge->results[s].factors, models);
+    }
+    for (size_t e = 0; e < merge->entry_count; e++) {
+        digest = digest_add(digest, &merge->entries[e].count, sizeof merge->entries[e].count);
+        if (merge->entries[e].weights)
+            digest = digest_add(digest, merge->entries[e].weights, models);
+    }
+    return digest;
+}
+
+int merge_share_check(const struct ivon_merge *merge, struct ivon_error *error)
+{
+    const struct ivon_merge_options *options = &merge->options;
+    struct ivon_ranks *ranks = options->resources.ranks;
+    if (!ranks)
+        return 0;
+    const uint64_t numbers[] = {options->method,    options->on_nonpositive, options->seed,
+                                options->movement,  merge->result_count,     merge->entry_count,
+                                merge->job_count,   merge->model_count,      merge->base != NULL,
+                                share_digest(merge)};
+    int code = rank_inputs_check_numbers(ranks, numbers, sizeof numbers / sizeof numbers[0], error);
+    if (!code && merge->base)
+        code = rank_inputs_check_source(ranks, merge->base, error);
+    for (size_t t = 0; t < merge->model_count && !code; t++)
+        code = rank_inputs_check_source(ranks, merge->models[t].source, error);
+    return code;
+}
 
 typedef uint64_t share_bytes(const struct ivon_merge *merge, size_t item);
 
