@@ -51,7 +51,8 @@ static void close_input(void)
     int nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
     if (nowhere < 0)
         return;
-    dup2(nowhere, STDIN_FILENO);
+    int input = dup2(nowhere, STDIN_FILENO);
+    (void)input;
     close(nowhere);
 }
 
