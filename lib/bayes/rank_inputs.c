@@ -88,6 +88,13 @@ int rank_inputs_check_examples(struct ivon_ranks *ranks, struct ivon_examples *e
     return code ? code : rank_inputs_compare(ranks, digest, ivon_examples_path(examples), error);
 }
 
+int rank_inputs_check(struct ivon_ranks *ranks, struct ivon_source *source,
+                      struct ivon_examples *examples, struct ivon_error *error)
+{
+    int code = rank_inputs_check_source(ranks, source, error);
+    return code ? code : rank_inputs_check_examples(ranks, examples, error);
+}
+
 int rank_inputs_check_numbers(struct ivon_ranks *ranks, const uint64_t *numbers, size_t count,
                               struct ivon_error *error)
 {

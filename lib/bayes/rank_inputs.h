@@ -16,6 +16,10 @@ int rank_inputs_check_source(struct ivon_ranks *ranks, struct ivon_source *sourc
 int rank_inputs_check_examples(struct ivon_ranks *ranks, struct ivon_examples *examples,
                                struct ivon_error *error);
 
+/* Both. */
+int rank_inputs_check(struct ivon_ranks *ranks, struct ivon_source *source,
+                      struct ivon_examples *examples, struct ivon_error *error);
+
 /* Options, and what sizes followed from them. */
 int rank_inputs_check_numbers(struct ivon_ranks *ranks, const uint64_t *numbers, size_t count,
                               struct ivon_error *error);

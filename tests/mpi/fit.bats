@@ -158,3 +158,12 @@ leaves() {
     [ ! -e by.h5 ]
   done
 }
+
+@test "data other than those of rank 0 are told" {
+  run mpi "$(each_mpi | cut -d' ' -f1)" 2 bash -c '
+    data=test.h5
+    [ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" != 1 ] || data=train.h5
+    exec ivon-fit -q posterior.h5 --data="$data" --targets=y -f -o by.h5'
+  [ "$status" = 65 ] && [ "$(grep -c "^ivon-fit: rank 1 on .*: train.h5: is not what rank 0 opened" <<< "$output")" = 1 ]
+  [ ! -e by.h5 ]
+}

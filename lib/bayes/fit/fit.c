@@ -6,6 +6,7 @@
 
 #include "bayes/fit/lanczos.h"
 #include "bayes/posterior.h"
+#include "bayes/rank_inputs.h"
 #include "bayes/sample_private.h"
 #include "core/blas.h"
 #include "core/digest.h"
@@ -265,6 +266,8 @@ static int fit_start(struct ivon_fit *fit, struct ivon_examples *examples, const
         code = fit_open(fit, examples, targets, error);
     if (!code)
         code = fit_choose_tile(fit, error);
+    if (!code)
+        code = rank_inputs_check(fit->options.resources.ranks, fit->source, examples, error);
     if (code)
         return code;
     double noise = fit->options.task.noise_std;

@@ -6,6 +6,7 @@
 
 #include "bayes/influence/private.h"
 #include "bayes/measure.h"
+#include "bayes/rank_inputs.h"
 #include "bayes/sample_private.h"
 #include "core/blas.h"
 #include "core/error.h"
@@ -204,6 +205,8 @@ static int influence_make(struct ivon_influence *influence, struct ivon_examples
         code = perturbation_check(&request, error);
     if (!code)
         code = influence_choose_tile(influence, error);
+    if (!code)
+        code = rank_inputs_check(options->resources.ranks, influence->source, examples, error);
     if (!code)
         code = influence_check_outputs(influence, error);
     request.outputs = influence->outputs.k;

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "bayes/influence/private.h"
+#include "bayes/rank_inputs.h"
 #include "core/error.h"
 #include "core/parallel.h"
 #include "core/ranks.h"
@@ -169,6 +170,8 @@ int ivon_influence_add_queries(struct ivon_influence *influence, struct ivon_exa
     *queries = (struct influence_queries){.first = influence->query_count};
     int code = labelled_open(&queries->data, influence->network, &influence->outputs, examples,
                              targets, task->inputs, task->input_count, error);
+    if (!code)
+        code = rank_inputs_check_examples(influence->options.resources.ranks, examples, error);
     if (!code)
         code = queries_check(influence, queries, error);
     if (!code &&

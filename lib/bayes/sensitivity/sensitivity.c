@@ -281,9 +281,7 @@ static int sensitivity_check_ranks(const struct ivon_sensitivity *sensitivity,
                                 options->samples,
                                 options->sample.seed,
                                 (uint64_t)options->n_train};
-    int code = rank_inputs_check_source(ranks, sensitivity->source, error);
-    if (!code)
-        code = rank_inputs_check_examples(ranks, sensitivity->data.examples, error);
+    int code = rank_inputs_check(ranks, sensitivity->source, sensitivity->data.examples, error);
     return code ? code
                 : rank_inputs_check_numbers(ranks, numbers, sizeof numbers / sizeof numbers[0],
                                             error);
