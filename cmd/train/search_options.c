@@ -38,9 +38,6 @@ static error_t train_search_parse(int key, char *argument, struct argp_state *st
         command->find_lr = argument ? option_whole(state, "--find-lr", argument, 20, 1000000) : 200;
         return 0;
     case KEY_GRID:
-        if (argument[0] == '-')
-            argp_failure(state, EX_USAGE, 0, "--grid: '%s', expected OPTION=VALUE,VALUE;...",
-                         argument);
         command->grids = xreallocarray(command->grids, command->grid_count + 1, sizeof argument);
         command->grids[command->grid_count++] = argument;
         train_set_aside(command, argument, state);

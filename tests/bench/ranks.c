@@ -1,5 +1,6 @@
 /* ranks: under a launcher of MPI, what ranks do together (core/ranks.h) costs. Prints bytes per
-   second of a sum of 2^24 numbers over all ranks, and seconds of an agreement, the least of five. */
+   second of a sum of 2^24 numbers over all ranks, and seconds of an agreement, the least of
+   five. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>

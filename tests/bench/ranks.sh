@@ -13,9 +13,9 @@
 #   sum(b, R) = (R + ceil(b / p) - 2) (p / B + l) + broadcast, p = b / R, from 16 to 128 kB of floats
 #   broadcast = b / B * min(log2(R), 2) + log2(R) l
 #
-# A sum goes from rank to rank in parts of p bytes, so that it takes the time of one part for each rank and each part; then MPI broadcasts it: a tree sends short messages, and scatters long ones (twice the bytes).
-# A block's results go to rank 0, one rank after the other: R b / B a round. MPI's own time is in c's measure of two
-# ranks only.
+# A sum goes from rank to rank in parts of p bytes, so that it takes the time of one part for each rank and each part;
+# then MPI broadcasts it: a tree sends short messages, and scatters long ones (twice the bytes). A block's results go to
+# rank 0, one rank after the other: R b / B a round. MPI's own time is in c's measure of two ranks only.
 # Measure on an idle machine; a load above 0.5 at the start is said.
 set -euo pipefail
 cd "$(dirname "$0")"

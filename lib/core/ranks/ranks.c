@@ -330,8 +330,8 @@ static void ranks_add_floats(void *sum, const void *lane, size_t count)
         to[i] += from[i];
 }
 
-/* Numbers of a part of a sum, which goes through all ranks: as many parts as ranks, so that all have
-   one at hand, but each stays in a cache, and its message takes longer than to begin one. */
+/* Numbers of a part of a sum, which goes through all ranks: as many parts as ranks, so that all
+   have one at hand, but each stays in a cache, and its message takes longer than to begin one. */
 static size_t ranks_part(size_t count, int ranks)
 {
     const size_t least = 1 << 12, most = 1 << 15;
