@@ -36,7 +36,8 @@ static void drop_streams(void)
     stderr = nowhere;
 }
 
-/* Lets a rank print whose error no other has. */
+/* Lets a rank print whose error no other has. Of an interruption the launcher tells, or rank 0,
+   which it then interrupts. */
 static void recover_stderr(void)
 {
     if (dropped)
@@ -109,7 +110,7 @@ int ranks_agree(int code, struct ivon_error *error)
     if (code && joined)
         name_rank(error);
     code = ivon_ranks_agree(joined, code, error);
-    if (code && joined && !ivon_ranks_failed(joined))
+    if (code && code != IVON_ERROR_CANCELLED && joined && !ivon_ranks_failed(joined))
         recover_stderr();
     return code;
 }
@@ -117,7 +118,7 @@ int ranks_agree(int code, struct ivon_error *error)
 int ranks_leave(int status)
 {
     struct ivon_error error = {0};
-    bool known = ivon_ranks_failed(joined), silent = dropped;
+    bool known = ivon_ranks_failed(joined);
     if (!joined)
         return status;
     if (status && !known)
@@ -126,8 +127,6 @@ int ranks_leave(int status)
     bool alone = code && !ivon_ranks_failed(joined);
     if (code && !status)
         status = report_error(&error);
-    else if (alone && silent)
-        report_error(&error);
     if (alone)
         ivon_ranks_abort(joined, status);
     ivon_ranks_close(joined);
