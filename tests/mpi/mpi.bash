@@ -8,13 +8,12 @@ each_mpi() {
 }
 
 # NAME COUNT PROGRAM...: the program by so many ranks, of one thread for each waiting, however few processors there are.
-# Its launcher gets SIGTERM after $seconds. That of Open MPI shares a lock in memory with its ranks, unless it is told to
-# use tables of its own: a rank that is killed while it holds the lock, as it starts, leaves the launcher waiting for ever.
+# Its launcher gets SIGTERM after $seconds.
 mpi() {
   local name=$1 count=$2
   shift 2
   case $name in
-    openmpi) PMIX_MCA_gds=hash timeout -k 30 "${seconds:-60}" mpirun.openmpi --allow-run-as-root --oversubscribe -q -n "$count" "$@" ;;
+    openmpi) timeout -k 30 "${seconds:-60}" mpirun.openmpi --allow-run-as-root --oversubscribe -q -n "$count" "$@" ;;
     mpich) timeout -k 30 "${seconds:-60}" mpirun.mpich -n "$count" "$@" ;;
   esac
 }
