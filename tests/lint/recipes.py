@@ -76,8 +76,8 @@ def unit_test(name):
 
 
 def link(folder, arguments, replaced, added=(), name="program"):
-    """The test or program that these arguments link, with others of the library's objects."""
-    arguments = [replaced.get(a.split(OBJECTS)[-1][:-2], a) if OBJECTS in a else a for a in arguments]
+    """The test or program that these arguments link, with objects that replace those of the library's archive."""
+    arguments = [arguments[0], *replaced, *arguments[1:]]
     arguments[arguments.index("-o") + 1] = os.path.join(folder, name)
     subprocess.run([*arguments, *added], cwd=BUILD, check=True)
     return os.path.join(folder, name)
@@ -95,7 +95,7 @@ def program(folder, replaced, added=()):
 def try_operator(folder, commands):
     """The sweep finds the row, and asks for a case of it."""
     object_file = compile_file(folder, "lib/net/ops/elementwise/elementwise.c", commands)
-    test = link(folder, unit_test("unit-forward"), {"lib/net/ops/elementwise/elementwise.c": object_file})
+    test = link(folder, unit_test("unit-forward"), [object_file])
     done = subprocess.run([test], capture_output=True, text=True, check=False)
     assert done.returncode != 0 and "LogCosh-1 has no case" in done.stdout + done.stderr, done.stdout[-2000:]
 
@@ -103,7 +103,7 @@ def try_operator(folder, commands):
 def try_score(folder, commands):
     """A table has its column, which is the difference of two others."""
     scores = "lib/bayes/sensitivity/scores.c"
-    ivon = program(folder, {scores: compile_file(folder, scores, commands)})
+    ivon = program(folder, [compile_file(folder, scores, commands)])
     with open(os.path.join(folder, "data.csv"), "w", encoding="utf-8") as file:
         file.write("a,b,y\n" + "".join(f"{i % 7},{i % 5},{i % 2}\n" for i in range(40)))
     data = ["--data=data.csv", "--target-column=y"]
@@ -127,8 +127,8 @@ def try_likelihood(folder, commands):
     with open(os.path.join(folder, new), "w", encoding="utf-8") as file:
         file.write(text)
     objects = [compile_file(folder, new, commands, "lib/metrics/likelihood/poisson.c")]
-    replaced = {"lib/metrics/likelihood/kinds.c": compile_file(folder, "lib/metrics/likelihood/kinds.c", commands)}
-    ivon = program(folder, replaced, objects)
+    kinds = compile_file(folder, "lib/metrics/likelihood/kinds.c", commands)
+    ivon = program(folder, [kinds], objects)
     done = subprocess.run([ivon, "predict", "p.h5", "--data=x", "--likelihood=other"], cwd=folder, capture_output=True,
                           text=True, check=False)
     assert done.returncode == 64 and "laplace" in done.stderr, done.stderr

@@ -82,7 +82,7 @@ static void take_state(const struct ivon_trainer *trainer, const struct structur
             state->precision[at] = (double)optimizer_hessian(optimizer, p)[i] + DECAY;
             state->momentum[at] = (double)optimizer_momentum(optimizer, p)[i];
             state->sample[at] = (double)optimizer_parameter(optimizer, p)[i];
-            state->gradient[at] = (double)trainer->lanes[0].gradients.arrays[p][i];
+            state->gradient[at] = (double)trainer->gradient.arrays[p][i];
         }
 }
 
