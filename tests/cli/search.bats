@@ -185,7 +185,7 @@ PYTHON
 @test "grids that make no sense are refused" {
   common=()
   a=(--arch=mlp:2,3 --steps=2 -o grid)
-  refused 64 "'--grid' has no value, but the option '--batch=2' behind it" "${a[@]}" --grid --batch=2
+  refused 64 "'--grid' has no value, but the option '--batch=2' behind it; if that is meant, write '--grid=--batch=2'" "${a[@]}" --grid --batch=2
   refused 64 "--grid: 'lr', expected OPTION=VALUE,VALUE;OPTION=VALUE..." "${a[@]}" --grid=lr
   refused 64 "--grid: '', expected OPTION=VALUE,VALUE;OPTION=VALUE..." "${a[@]}" --grid='lr=.1,.2;'
   refused 64 "--grid: --lr has an empty value; to leave it out say 'default'" "${a[@]}" --grid=lr=.1,
