@@ -99,6 +99,16 @@ static int open_targets(struct averaging *averaging, struct ivon_error *error)
                                      : ivon_metrics_new(&averaging->metrics, &options, error);
 }
 
+/* Memory for the targets and losses of so many rows. */
+static int predict_average_room(struct averaging *averaging, size_t rows, struct ivon_error *error)
+{
+    free(averaging->labels);
+    free(averaging->losses);
+    averaging->labels = calloc(rows * averaging->shape.outputs, sizeof *averaging->labels);
+    averaging->losses = calloc(rows, sizeof *averaging->losses);
+    return averaging->labels && averaging->losses ? 0 : error_memory(error);
+}
+
 /* Reads the targets of averaged examples, finds their losses, and adds both to the metrics. */
 static int predict_average_measure(struct averaging *averaging, const struct ivon_predictions *p,
                                    struct ivon_error *error)
@@ -110,21 +120,18 @@ static int predict_average_measure(struct averaging *averaging, const struct ivo
     struct ivon_error inner = {0};
     if (averaging->targets < 0)
         return 0;
-    int64_t *labels = realloc(averaging->labels, rows * outputs * sizeof *labels);
-    averaging->labels = labels ? labels : averaging->labels;
-    double *losses = realloc(averaging->losses, rows * sizeof *losses);
-    averaging->losses = losses ? losses : averaging->losses;
-    if (!labels || !losses)
-        return error_memory(error);
-    int code = ivon_examples_read_i64(command->examples, (size_t)averaging->targets, p->first,
-                                      p->count, labels, error);
+    int code = predict_average_room(averaging, rows, error);
+    if (!code)
+        code = ivon_examples_read_i64(command->examples, (size_t)averaging->targets, p->first,
+                                      p->count, averaging->labels, error);
     if (code)
         return code;
     code = ivon_probabilities_losses(task->likelihood, p->first * tokens, rows, outputs,
-                                     p->probabilities, labels, task->ignored, losses, &inner);
+                                     p->probabilities, averaging->labels, task->ignored,
+                                     averaging->losses, &inner);
     if (!code && averaging->metrics)
         code = ivon_metrics_add(averaging->metrics, p->first * tokens, rows, p->probabilities,
-                                labels, task->ignored, &inner);
+                                averaging->labels, task->ignored, &inner);
     return code ? error_fill(error, code, "%s: %s", command->evaluation.data, inner.message) : 0;
 }
 

@@ -103,7 +103,7 @@ stopped() {
 leaves() {
   local seconds
   [ ! -e by.h5.part ] || cp by.h5.part before
-  for seconds in .05 .2 .8 3 12; do
+  for seconds in .05 .1 .15 .2 .3 .4 .6 .8 1.2 2 4 8; do
     stopped "$1" "$2" TERM "$3" "$seconds"
     [ "$(cat by.h5)" = old ]
     { [ ! -e by.h5.part ] || cmp -s by.h5.part before; } || return 0

@@ -286,7 +286,9 @@ static int decompose_all(struct ivon_fit *fit, struct ivon_error *error)
 {
     struct eigen_job job = {.fit = fit,
                             .owners = calloc(FIT_SIDES * fit->layer_count + 1, sizeof(int))};
-    int code = job.owners ? choose_owners(fit, job.owners, error) : ivon_error_memory(error);
+    if (!job.owners)
+        return fit_ranks_meet(fit, ivon_error_memory(error), error);
+    int code = choose_owners(fit, job.owners, error);
     if (!code)
         code = decompose_own(&job, error);
     code = fit_ranks_meet(fit, code, error);
