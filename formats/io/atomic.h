@@ -49,8 +49,8 @@ int atomic_read(struct atomic_file *file, uint64_t offset, void *data, size_t si
  * the first settles it; it alone commits the file, or removes it.
  *
  * They all hold the lock, which is a shared one then: another run is refused until the last of them
- * has ended, whichever ended first. Linux's NFS, too, sends no other bytes of a page than those that
- * were written, while it knows the file as locked by several.
+ * has ended, whichever ended first. Linux's NFS, too, sends no other bytes of a page than those
+ * that were written, while it knows the file as locked by several.
  */
 struct atomic_identity {
     uint64_t inode, size;
