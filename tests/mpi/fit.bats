@@ -76,7 +76,8 @@ with h5py.File("train.h5", "r+") as f:
     echo old > by.h5
     run fit mpi "$name" 4 -- -q mlp.h5 --data=train.h5 --batch=2 -o by.h5
     [ "$status" = 65 ]
-    [ "$(grep -c ^ivon-fit: <<< "$output")" = 1 ] && [[ $output == *"$message"* ]]
+    [ "$(grep -c ^ivon-fit: <<< "$output")" = 1 ]
+    [[ $output == *"$message"* ]]
     [ "$(cat by.h5)" = old ]
   done
 }
@@ -149,12 +150,16 @@ leaves() {
   for name in $(each_mpi); do
     echo mine > by.h5.part
     run fit mpi "$name" 2 -- -q mlp.h5 --data=train.h5 -o by.h5
-    [ "$status" = 65 ] && [ "$(grep -c ^ivon-fit: <<< "$output")" = 1 ] && [[ $output == *"is in the way"* ]]
+    [ "$status" = 65 ]
+    [ "$(grep -c ^ivon-fit: <<< "$output")" = 1 ]
+    [[ $output == *"is in the way"* ]]
     rm by.h5.part
     run mpi "$name" 2 ivon-fit mlp.h5 --tune=marginal -o by.h5
-    [ "$status" = 64 ] && [ "$(grep -c "^ivon-fit: --tune without --data does not share its work" <<< "$output")" = 1 ]
+    [ "$status" = 64 ]
+    [ "$(grep -c "^ivon-fit: --tune without --data does not share its work" <<< "$output")" = 1 ]
     run mpi "$name" 2 ivon-fit step-0.h5 step-3.h5 --structure=swag -o by.h5
-    [ "$status" = 64 ] && [ "$(grep -c "^ivon-fit: --structure=swag does not share its work" <<< "$output")" = 1 ]
+    [ "$status" = 64 ]
+    [ "$(grep -c "^ivon-fit: --structure=swag does not share its work" <<< "$output")" = 1 ]
     [ ! -e by.h5 ]
   done
 }
@@ -164,6 +169,7 @@ leaves() {
     data=test.h5
     [ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" != 1 ] || data=train.h5
     exec ivon-fit -q posterior.h5 --data="$data" --targets=y -f -o by.h5'
-  [ "$status" = 65 ] && [ "$(grep -c "^ivon-fit: rank 1 on .*: train.h5: is not what rank 0 opened" <<< "$output")" = 1 ]
+  [ "$status" = 65 ]
+  [ "$(grep -c "^ivon-fit: rank 1 on .*: train.h5: is not what rank 0 opened" <<< "$output")" = 1 ]
   [ ! -e by.h5 ]
 }

@@ -103,6 +103,7 @@ with h5py.File("train.h5") as f, h5py.File("many.h5", "w") as g:
     data=test.h5
     [ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" != 1 ] || data=train.h5
     exec ivon-influence -q posterior.h5 --data=train.h5 --queries="$data" -f -o by.h5'
-  [ "$status" = 65 ] && [ "$(grep -c "^ivon-influence: rank 1 on .*: train.h5: is not what rank 0 opened" <<< "$output")" = 1 ]
+  [ "$status" = 65 ]
+  [ "$(grep -c "^ivon-influence: rank 1 on .*: train.h5: is not what rank 0 opened" <<< "$output")" = 1 ]
   [ ! -e by.h5 ]
 }

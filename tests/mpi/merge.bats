@@ -53,7 +53,8 @@ last() { each_mpi | rev | cut -d' ' -f1 | rev; }
   same "$(last)" 2 out.npz --method=breadcrumbs --base @base.h5 @one.h5 @two.h5
   same "$(first)" 2 out.h5 --method=model-stock --base @base.h5 @one.h5 @two.h5
   same "$(last)" 2 out-%g.h5 --method=dare --base @base.h5 @one.h5 @two.h5 --sweep=.5:1:.5
-  [ -s one/out-0.5.h5 ] && [ -s one/out-1.h5 ]
+  [ -s one/out-0.5.h5 ]
+  [ -s one/out-1.h5 ]
 }
 
 @test "a directory of shards is that of one process" {
@@ -63,19 +64,23 @@ last() { each_mpi | rev | cut -d' ' -f1 | rev; }
   for name in $(each_mpi); do
     same "$name" 3 out/ --base @base @one.h5 @two.h5 --hash
   done
-  [ -s one/out/model-00001-of-00002.safetensors ] && [ -s one/out/README.md ]
+  [ -s one/out/model-00001-of-00002.safetensors ]
+  [ -s one/out/README.md ]
 }
 
 @test "elements without a precision are told once, and the old output stays" {
   run ! ivon-merge --base base.h5 one.h5:-3 two.h5 -o out.h5
-  [[ $output == *"tensor 'large': the merged precision is not positive for "* ]] && [ "${#lines[@]}" = 1 ]
+  [[ $output == *"tensor 'large': the merged precision is not positive for "* ]]
+  [ "${#lines[@]}" = 1 ]
   local message=$output
   same "$(last)" 2 out.h5 --base @base.h5 @one.h5:-3 @two.h5 --on-nonpositive=base
   grep -q "elements kept the base's mean" one.err
   for name in $(each_mpi); do
     echo old > out.h5
     run mpi "$name" 3 ivon-merge --base base.h5 one.h5:-3 two.h5 -f -o out.h5
-    [ "$status" = 65 ] && [ "$(grep ^ivon-merge: <<< "$output")" = "$message" ]
-    [ "$(cat out.h5)" = old ] && [ ! -e .out.h5.ivon-tmp ]
+    [ "$status" = 65 ]
+    [ "$(grep ^ivon-merge: <<< "$output")" = "$message" ]
+    [ "$(cat out.h5)" = old ]
+    [ ! -e .out.h5.ivon-tmp ]
   done
 }

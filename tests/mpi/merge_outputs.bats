@@ -51,9 +51,11 @@ by() { mpi "$1" "$2" ivon-merge -q --no-provenance -f --threads=1 "${@:3}"; }
       run mpi "$name" 3 bash -c '
         [ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" != 2 ] || cd there
         exec ivon-merge -q --base step-0.h5 step-3.h5 -f -o out.h5'
-      [ "$status" = 73 ] && [ "$(grep -c ^ivon-merge: <<< "$output")" = 1 ]
+      [ "$status" = 73 ]
+      [ "$(grep -c ^ivon-merge: <<< "$output")" = 1 ]
       [[ $output == *"ivon-merge: out.h5: rank 2 on $(hostname) cannot write the file that rank 0 on $(hostname) began ("*"): the output's directory has to be the same for all"* ]]
-      [ "$(cat out.h5)" = old ] && [ ! -e .out.h5.ivon-tmp ]
+      [ "$(cat out.h5)" = old ]
+      [ ! -e .out.h5.ivon-tmp ]
     done
   done
 }
@@ -63,7 +65,8 @@ by() { mpi "$1" "$2" ivon-merge -q --no-provenance -f --threads=1 "${@:3}"; }
     run mpi "$name" 2 bash -c '
       [ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" != 1 ] || set -- --dtype=f64
       exec ivon-merge -q --base step-0.h5 step-3.h5 "$@" -f -o out.h5' -
-    [ "$status" = 66 ] && [ "$(grep -c ^ivon-merge: <<< "$output")" = 1 ]
+    [ "$status" = 66 ]
+    [ "$(grep -c ^ivon-merge: <<< "$output")" = 1 ]
     [[ $output == *"ivon-merge: out.h5: rank 1 on $(hostname) has other inputs than rank 0 on $(hostname): tensor '"* ]]
     [ ! -e out.h5 ]
   done

@@ -75,9 +75,11 @@ write_run() {
   mkdir empty
   for name in $(each_mpi); do
     run mpi "$name" 2 ivon-predict-gen --follow=nowhere --data=train.h5
-    [ "$status" = 66 ] && [ "$(grep -c 'nowhere: cannot follow it: No such file' <<< "$output")" = 1 ]
+    [ "$status" = 66 ]
+    [ "$(grep -c 'nowhere: cannot follow it: No such file' <<< "$output")" = 1 ]
     run mpi "$name" 2 ivon-predict-gen --follow=empty --idle-timeout=0.2 --data=train.h5
-    [ "$status" = 0 ] && [ "$(grep -c 'empty: no new checkpoint for 0.2 s: the end' <<< "$output")" = 1 ]
+    [ "$status" = 0 ]
+    [ "$(grep -c 'empty: no new checkpoint for 0.2 s: the end' <<< "$output")" = 1 ]
     SECONDS=0
     seconds=3 run mpi "$name" 2 ivon-predict-gen --follow=empty --data=train.h5
     [ "$status" = 124 ] && ((SECONDS < 10)) && [ "$(grep -c ^ivon <<< "$output")" -le 1 ] || { echo "$output"; false; }

@@ -85,7 +85,8 @@ with h5py.File("train.h5", "r+") as f:
     echo old > by.csv
     run mpi "$name" 4 ivon-sensitivity -q posterior.h5 --data=train.h5 --batch=2 -f -o by.csv
     [ "$status" = 65 ]
-    [ "$(grep -c ^ivon-sensitivity: <<< "$output")" = 1 ] && [[ $output == *"$message"* ]]
+    [ "$(grep -c ^ivon-sensitivity: <<< "$output")" = 1 ]
+    [[ $output == *"$message"* ]]
     [ "$(cat by.csv)" = old ]
   done
 }
@@ -93,9 +94,11 @@ with h5py.File("train.h5", "r+") as f:
 @test "a usage error and an unreadable input are told once" {
   for name in $(each_mpi); do
     run mpi "$name" 3 ivon-sensitivity posterior.h5 --data=train.h5 --sorrt
-    [ "$status" = 64 ] && [ "$(grep -c ^ivon-sensitivity: <<< "$output")" = 1 ]
+    [ "$status" = 64 ]
+    [ "$(grep -c ^ivon-sensitivity: <<< "$output")" = 1 ]
     run mpi "$name" 3 ivon-sensitivity posterior.h5 --data=missing.h5
-    [ "$status" = 66 ] && [ "$(grep -c ^ivon-sensitivity: <<< "$output")" = 1 ]
+    [ "$status" = 66 ]
+    [ "$(grep -c ^ivon-sensitivity: <<< "$output")" = 1 ]
   done
 }
 
@@ -105,7 +108,8 @@ with h5py.File("train.h5", "r+") as f:
       file=train.h5
       [ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" != 2 ] || file=missing.h5
       exec ivon-sensitivity -q posterior.h5 --data="$file" -f -o by.csv'
-    [ "$status" = 66 ] && [ "$(grep -c ^ivon-sensitivity: <<< "$output")" = 1 ]
+    [ "$status" = 66 ]
+    [ "$(grep -c ^ivon-sensitivity: <<< "$output")" = 1 ]
     [[ $output == *"ivon-sensitivity: rank 2 on $(hostname): missing.h5: "* ]]
     [ ! -e by.csv ]
   done
@@ -121,11 +125,14 @@ with h5py.File("train.h5", "r+") as f:
   }
   for name in $(each_mpi); do
     other posterior.h5 train.h5 3 posterior.h5 test.h5 3
-    [ "$status" = 65 ] && [ "$(grep -c "rank 1 on .*: test.h5: is not what rank 0 opened: all ranks need the same file" <<< "$output")" = 1 ]
+    [ "$status" = 65 ]
+    [ "$(grep -c "rank 1 on .*: test.h5: is not what rank 0 opened: all ranks need the same file" <<< "$output")" = 1 ]
     other posterior.h5 train.h5 3 step-10.h5 train.h5 3
-    [ "$status" = 65 ] && [ "$(grep -c "rank 1 on .*: step-10.h5: is not what rank 0 opened" <<< "$output")" = 1 ]
+    [ "$status" = 65 ]
+    [ "$(grep -c "rank 1 on .*: step-10.h5: is not what rank 0 opened" <<< "$output")" = 1 ]
     other posterior.h5 train.h5 3 posterior.h5 train.h5 4
-    [ "$status" = 64 ] && [ "$(grep -c "rank 1 on .*: the options are not those of rank 0" <<< "$output")" = 1 ]
+    [ "$status" = 64 ]
+    [ "$(grep -c "rank 1 on .*: the options are not those of rank 0" <<< "$output")" = 1 ]
   done
 }
 
@@ -133,21 +140,24 @@ with h5py.File("train.h5", "r+") as f:
   for name in $(each_mpi); do
     for command in convert info sample; do
       run mpi "$name" 2 "ivon-$command" posterior.h5 -o out.h5
-      [ "$status" = 64 ] && [ "$(grep -c "^ivon-$command: .* does not share its work" <<< "$output")" = 1 ]
+      [ "$status" = 64 ]
+      [ "$(grep -c "^ivon-$command: .* does not share its work" <<< "$output")" = 1 ]
     done
     [ ! -e out.h5 ]
     run -0 mpi "$name" 1 ivon-info posterior.h5
   done
   IVON_MPI=off mpi "$(each_mpi | cut -d' ' -f1)" 2 ivon-info posterior.h5
   IVON_MPI=other run mpi "$(each_mpi | cut -d' ' -f1)" 2 ivon-info posterior.h5
-  [ "$status" = 64 ] && [ "$(grep -c "IVON_MPI is 'other', expected openmpi, mpich or off" <<< "$output")" = 1 ]
+  [ "$status" = 64 ]
+  [ "$(grep -c "IVON_MPI is 'other', expected openmpi, mpich or off" <<< "$output")" = 1 ]
 }
 
 @test "standard input is refused, which one rank alone has" {
   for name in $(each_mpi); do
     for wrong in "- --data=train.h5" "posterior.h5 -d-" "posterior.h5 --data=-,y.npy"; do
       run mpi "$name" 2 ivon-sensitivity $wrong -f -o by.csv < train.h5
-      [ "$status" = 66 ] && [ "$(grep -c "^ivon-sensitivity: -: standard input is closed, as it is for ranks of MPI: name a file" <<< "$output")" = 1 ]
+      [ "$status" = 66 ]
+      [ "$(grep -c "^ivon-sensitivity: -: standard input is closed, as it is for ranks of MPI: name a file" <<< "$output")" = 1 ]
       [ ! -e by.csv ]
     done
     run -0 mpi "$name" 2 ivon-sensitivity -q posterior.h5 --data=train.h5 -o -
@@ -179,6 +189,7 @@ with h5py.File("bad.h5", "r+") as f:
     file=train.h5
     [ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" != 1 ] || file=bad.h5
     exec ivon-sensitivity -q posterior.h5 --data="$file" --batch=1 --expectation=samples -n 1000000 -f -o by.csv'
-  [ "$status" = 65 ] && [ "$(grep -c "^ivon-sensitivity: rank 1 on $(hostname): bad.h5: " <<< "$output")" = 1 ]
+  [ "$status" = 65 ]
+  [ "$(grep -c "^ivon-sensitivity: rank 1 on $(hostname): bad.h5: " <<< "$output")" = 1 ]
   [ "$(cat by.csv)" = old ]
 }

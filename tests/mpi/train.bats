@@ -121,8 +121,10 @@ few["mean"].visititems(lambda n, v: isinstance(v, h5py.Dataset) and np.testing.a
     run mpi "$name" 3 bash -c '
       [ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" != 1 ] || { until [ -e by/log.csv ]; do sleep .05; done; kill -TERM $$; } &
       exec ivon-train -o by "$@"' - "${MLP[@]}" "${more[@]}"
-    [ "$status" != 0 ] && [ "$(grep -c "^ivon-train: interrupted after step" <<< "$output")" = 1 ]
-    compgen -G 'by/posterior-*.h5' > /dev/null && [ ! -e by/done ]
+    [ "$status" != 0 ]
+    [ "$(grep -c "^ivon-train: interrupted after step" <<< "$output")" = 1 ]
+    compgen -G 'by/posterior-*.h5' > /dev/null
+    [ ! -e by/done ]
     SECONDS=0
     run mpi "$name" 2 bash -c '
       [ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" != 1 ] || { sleep .5; kill -9 $$; } &
@@ -167,7 +169,8 @@ few["mean"].visititems(lambda n, v: isinstance(v, h5py.Dataset) and np.testing.a
   local wide=("${MLP[@]/12/300}" --steps=40 --save-every=10 --lanes=4)
   one "${wide[@]}"
   run mpi "$(one_mpi 3)" 3 ivon-train -q -o small/by "${wide[@]}"
-  [ "$status" = 74 ] && [ "$(grep -c "^ivon-train: small/by/posterior-.*No space left" <<< "$output")" = 1 ]
+  [ "$status" = 74 ]
+  [ "$(grep -c "^ivon-train: small/by/posterior-.*No space left" <<< "$output")" = 1 ]
   cp -a small/by by
   mpi "$(one_mpi 2)" 2 ivon-train -q -o by "${wide[@]}" --resume
   diff -r one by
@@ -175,7 +178,8 @@ few["mean"].visititems(lambda n, v: isinstance(v, h5py.Dataset) and np.testing.a
     data=train.h5
     [ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" != 2 ] || data=missing.h5
     exec ivon-train -q "$@" --data="$data" -o by -f' - "${wide[@]}"
-  [ "$status" = 66 ] && [ "$(grep -c "^ivon-train: rank 2 on $(hostname): missing.h5: " <<< "$output")" = 1 ]
+  [ "$status" = 66 ]
+  [ "$(grep -c "^ivon-train: rank 2 on $(hostname): missing.h5: " <<< "$output")" = 1 ]
   diff -r one by
   umount small
 }
@@ -185,11 +189,13 @@ few["mean"].visititems(lambda n, v: isinstance(v, h5py.Dataset) and np.testing.a
   mpi "$(one_mpi 3)" 3 ivon-train --find-lr=20 "${NET[@]}" --lanes=4 2> /dev/null > by.csv
   cmp one.csv by.csv
   run mpi "$(one_mpi 2)" 2 ivon-train "${MLP[@]}" --steps=2 --lanes=141 -o by
-  [ "$status" = 64 ] && [ "$(grep -c "^ivon-train: " <<< "$output")" = 1 ]
+  [ "$status" = 64 ]
+  [ "$(grep -c "^ivon-train: " <<< "$output")" = 1 ]
   [ ! -e by ]
   run mpi "$(one_mpi 3)" 3 bash -c '
     exec ivon-train -q "$@" --seed="$((${OMPI_COMM_WORLD_RANK:-$PMI_RANK} / 2))" -o by' - "${MLP[@]}" --steps=2 --threads=1
-  [ "$status" = 64 ] && [[ $output == *"rank 2 on $(hostname): the options are not those of rank 0"* ]]
+  [ "$status" = 64 ]
+  [[ $output == *"rank 2 on $(hostname): the options are not those of rank 0"* ]]
   [ ! -e by ]
   one "${MLP[@]/12/300}" --steps=1
   mv one/posterior-00000001.h5 0.h5
@@ -200,7 +206,8 @@ with h5py.File("1.h5", "r+") as f:
     f["mean/fc1.weight"][299, 4] += 1'
   run mpi "$(one_mpi 2)" 2 bash -c '
     exec ivon-train -q "$@" --from="${OMPI_COMM_WORLD_RANK:-$PMI_RANK}.h5" -o by' - "${MLP[@]/12/300}" --steps=2 --threads=1
-  [ "$status" = 70 ] && [[ $output == *"step 1: rank 1 has other weights than rank 0: are their processors of one kind?"* ]]
+  [ "$status" = 70 ]
+  [[ $output == *"step 1: rank 1 has other weights than rank 0: are their processors of one kind?"* ]]
   run -64 ivon-train --model="$BATS_FILE_TMPDIR/norm.onnx" --data=train.h5 --lr=.05 --steps=5 --batch=96 --lanes=5 -o by
   [[ $output == *"5 lanes of the 96 examples of a step, expected a number that divides them"* ]]
 }
