@@ -2,20 +2,29 @@
 #include "core/blas.h"
 #include "net/ops/convolution/convolution.h"
 
+enum { REVERSED = 8 }; /* filters whose kernels are reversed together */
+
 /* Copies the kernels of a phase from those of a group: channels and filters exchanged, taps
-   reversed. */
+   reversed. Filters come in blocks, whose kernels stay in the nearest cache from channel to
+   channel; within one, the taps of a phase are few. */
 static void reverse_kernels(const struct convolution *c, const struct convolution_phase *phase,
                             const float *w, float *reversed)
 {
     const int64_t *kernel = phase->pass.window.kernel, width = c->window.kernel[1];
+    const int64_t down = phase->between[0] * width, across = phase->between[1];
     size_t taps = (size_t)(c->window.kernel[0] * width);
-    for (size_t channel = 0; channel < c->channels; channel++)
-        for (size_t filter = 0; filter < c->filters; filter++) {
-            const float *from = w + filter * c->terms + channel * taps;
-            for (int64_t y = 0; y < kernel[0]; y++)
-                for (int64_t x = 0; x < kernel[1]; x++)
-                    *reversed++ = from[(phase->last[0] - y * phase->between[0]) * width +
-                                       phase->last[1] - x * phase->between[1]];
+    size_t terms = (size_t)(kernel[0] * kernel[1]); /* of the phase, of a kernel */
+    w += phase->last[0] * width + phase->last[1];
+    for (size_t first = 0; first < c->filters; first += REVERSED)
+        for (size_t channel = 0; channel < c->channels; channel++) {
+            float *to = reversed + (channel * c->filters + first) * terms;
+            size_t end = first + convolution_smaller(c->filters - first, REVERSED);
+            for (size_t filter = first; filter < end; filter++) {
+                const float *from = w + filter * c->terms + channel * taps;
+                for (int64_t y = 0; y < kernel[0]; y++)
+                    for (int64_t x = 0; x < kernel[1]; x++)
+                        *to++ = from[-y * down - x * across];
+            }
         }
 }
 

@@ -141,17 +141,16 @@ static int checked_divide_forward(const struct net_call *call, struct ivon_error
 }
 
 /* Max and Min: equal elements share the adjoint equally. */
-static void extreme_slope(float *out, const struct block *block, size_t which)
+IVON_DISPATCH static void extreme_slope(float *restrict out, const struct block *block,
+                                        size_t which)
 {
     const float *y = block->output, *x = block->operands[which];
     memset(out, 0, block->count * sizeof *out);
     for (size_t j = 0; j < block->operand_count; j++) {
         const float *other = block->operands[j];
-        for (size_t i = 0; i < block->count; i++)
-            out[i] += other[i] == y[i] ? 1.0F : 0.0F;
+        BLOCK_EACH(block->count) out[i] += other[i] == y[i] ? 1.0F : 0.0F;
     }
-    for (size_t i = 0; i < block->count; i++)
-        out[i] = x[i] == y[i] ? 1 / out[i] : 0;
+    BLOCK_EACH(block->count) out[i] = x[i] == y[i] ? 1 / out[i] : 0;
 }
 BLOCK_DERIVATIVES(extreme)
 
