@@ -63,7 +63,7 @@ command_of() { # NAME COUNT
       ;;
   esac
 }
-declare -A few=([sensitivity]=500 [fit]=200 [train]=20) many=([sensitivity]=5500 [fit]=2200 [train]=220)
+declare -A few=([sensitivity]=500 [fit]=200 [train]=20) many=([sensitivity]=9500 [fit]=6200 [train]=420)
 # Lanes of a step, or blocks of the table's 50,000 examples by 50, whose time is that of one lane; bytes that a step
 # sums, as floats of LeNet's 61,706 weights (the gradient; a fit's diagonal and factors once), or
 # that a block hands to rank 0.

@@ -56,15 +56,13 @@ TASKS = {
                  + grid(lr=[0.003], **{"weight-decay": [0.01, 0.3]}),
         "ivon": grid(lr=[0.2, 0.5, 1, 2], ess=[1], **{"weight-decay": [2e-4]})
                 + grid(lr=[0.2, 0.5], ess=[10], **{"weight-decay": [2e-4]})}),
-    "resnet": Task("ResNet-20, CIFAR-10", "cifar10", "resnet20-frn", 30, 3, 1, None,
+    "resnet": Task("ResNet-20, CIFAR-10", "cifar10", "resnet20-frn", 25, 1, 1, None,
                    ["--augment=crop4,flip"], {
-        "sgd": grid(lr=[0.03, 0.1, 0.2, 0.4], **{"weight-decay": [5e-4]}),
-        "adamw": grid(lr=[0.003, 0.006, 0.012], **{"weight-decay": [0.1]})
-                 + grid(lr=[0.006], **{"weight-decay": [0.3]}),
-        "soap": grid(lr=[0.003, 0.006, 0.012], **{"weight-decay": [0.1]})
-                + grid(lr=[0.006], **{"weight-decay": [0.3]}),
-        "ivon": grid(lr=[0.2, 0.5, 1, 2], ess=[1], **{"weight-decay": [2e-4]}),
-        "evon": grid(lr=[0.2, 0.5, 1, 2], ess=[1], **{"weight-decay": [2e-4]})}, tuning_length=10),
+        "sgd": grid(lr=[0.05, 0.1, 0.2], **{"weight-decay": [5e-4]}),
+        "adamw": grid(lr=[0.003, 0.006, 0.012], **{"weight-decay": [0.1]}),
+        "soap": grid(lr=[0.003, 0.006, 0.012], **{"weight-decay": [0.1]}),
+        "ivon": grid(lr=[0.2, 0.5, 1], ess=[1], **{"weight-decay": [2e-4]}),
+        "evon": grid(lr=[0.2, 0.5, 1], ess=[1], **{"weight-decay": [2e-4]})}, tuning_length=5),
     "text-mr": Task("transformer, reviews", "text-mr", "transformer:14635,48,64,2,4,2",
                     4, 3, 1, None, [], {
         "sgd": grid(lr=[0.3, 1], epochs=[2, 4], **{"weight-decay": [1e-4, 1e-3]}),
@@ -167,9 +165,10 @@ def run(data, folder, method, settings, seed, samples, keep=None):
         shutil.rmtree(folder)
         return found
 
-    # A part held out lies in another file each time.
+    # A part held out lies in another file each time, and data in another place on each machine.
     what = " ".join([*training, *data.testing, f"samples={samples}"])
-    return kept(keep, what.replace(str(folder.parent), "WORK"), make)
+    what = what.replace(str(folder.parent), "WORK").replace(str(DATA), "DATA")
+    return kept(keep, what, make)
 
 
 def choose(name, task, work, keep):
