@@ -7,9 +7,9 @@
 #include <sysexits.h>
 
 #include "cmd/shared/command.h"
-#include "cmd/shared/confine.h"
-#include "cmd/shared/progress.h"
-#include "cmd/shared/provenance.h"
+#include "cmd/shared/process/confine.h"
+#include "cmd/shared/process/progress.h"
+#include "cmd/shared/outputs/provenance.h"
 #include "cmd/shared/report.h"
 
 enum {

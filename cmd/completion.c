@@ -5,7 +5,7 @@
 #include <sysexits.h>
 
 #include "cmd/shared/command.h"
-#include "cmd/shared/option_walk.h"
+#include "cmd/shared/options/walk.h"
 #include "ivon/acquire.h"
 #include "ivon/corrupt.h"
 #include "ivon/sensitivity.h"

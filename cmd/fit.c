@@ -8,15 +8,15 @@
 #include <string.h>
 #include <sysexits.h>
 
-#include "cmd/shared/checkpoint_output.h"
+#include "cmd/shared/outputs/checkpoint.h"
 #include "cmd/shared/command.h"
-#include "cmd/shared/confine.h"
+#include "cmd/shared/process/confine.h"
 #include "cmd/shared/memory.h"
-#include "cmd/shared/progress.h"
-#include "cmd/shared/provenance.h"
-#include "cmd/shared/ranks.h"
+#include "cmd/shared/process/progress.h"
+#include "cmd/shared/outputs/provenance.h"
+#include "cmd/shared/process/ranks.h"
 #include "cmd/shared/report.h"
-#include "cmd/shared/tuned.h"
+#include "cmd/shared/outputs/tuned.h"
 
 enum {
     KEY_STRUCTURE = 256,

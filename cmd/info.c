@@ -6,8 +6,8 @@
 #include <sysexits.h>
 
 #include "cmd/shared/command.h"
-#include "cmd/shared/confine.h"
-#include "cmd/shared/progress.h"
+#include "cmd/shared/process/confine.h"
+#include "cmd/shared/process/progress.h"
 #include "cmd/shared/report.h"
 
 enum { EXIT_FINDINGS = 1 /* of --check */ };

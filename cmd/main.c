@@ -8,8 +8,8 @@
 #include <unistd.h>
 
 #include "cmd/shared/command.h"
-#include "cmd/shared/mistake.h"
-#include "cmd/shared/ranks.h"
+#include "cmd/shared/options/mistake.h"
+#include "cmd/shared/process/ranks.h"
 #include "cmd/shared/report.h"
 #include "ivon/ivon.h"
 

@@ -6,11 +6,11 @@
 #include <string.h>
 
 #include "cmd/shared/command.h"
-#include "cmd/shared/confine.h"
+#include "cmd/shared/process/confine.h"
 #include "cmd/shared/memory.h"
-#include "cmd/shared/progress.h"
-#include "cmd/shared/provenance.h"
-#include "cmd/shared/ranks.h"
+#include "cmd/shared/process/progress.h"
+#include "cmd/shared/outputs/provenance.h"
+#include "cmd/shared/process/ranks.h"
 #include "cmd/shared/report.h"
 
 enum { DEFAULT_MEMORY = 256 << 20 };

@@ -8,9 +8,9 @@
 #include <sysexits.h>
 
 #include "cmd/shared/command.h"
-#include "cmd/shared/confine.h"
+#include "cmd/shared/process/confine.h"
 #include "cmd/shared/memory.h"
-#include "cmd/shared/options.h"
+#include "cmd/shared/options/options.h"
 #include "cmd/shared/report.h"
 
 enum {

@@ -10,16 +10,16 @@
 #include <unistd.h>
 
 #include "cmd/shared/command.h"
-#include "cmd/shared/confine.h"
-#include "cmd/shared/follow.h"
-#include "cmd/shared/groups.h"
+#include "cmd/shared/process/confine.h"
+#include "cmd/shared/inputs/follow.h"
+#include "cmd/shared/evaluation/groups.h"
 #include "cmd/shared/memory.h"
-#include "cmd/shared/progress.h"
-#include "cmd/shared/provenance.h"
-#include "cmd/shared/ranks.h"
-#include "cmd/shared/removal.h"
+#include "cmd/shared/process/progress.h"
+#include "cmd/shared/outputs/provenance.h"
+#include "cmd/shared/process/ranks.h"
+#include "cmd/shared/evaluation/removal.h"
 #include "cmd/shared/report.h"
-#include "cmd/shared/table_output.h"
+#include "cmd/shared/outputs/table.h"
 
 enum {
     KEY_TEST = 256,

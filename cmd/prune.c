@@ -4,15 +4,15 @@
 #include <string.h>
 #include <sysexits.h>
 
-#include "cmd/shared/checkpoint_output.h"
+#include "cmd/shared/outputs/checkpoint.h"
 #include "cmd/shared/command.h"
-#include "cmd/shared/confine.h"
-#include "cmd/shared/evaluation.h"
+#include "cmd/shared/process/confine.h"
+#include "cmd/shared/evaluation/evaluation.h"
 #include "cmd/shared/memory.h"
-#include "cmd/shared/open.h"
-#include "cmd/shared/options.h"
-#include "cmd/shared/progress.h"
-#include "cmd/shared/provenance.h"
+#include "cmd/shared/inputs/open.h"
+#include "cmd/shared/options/options.h"
+#include "cmd/shared/process/progress.h"
+#include "cmd/shared/outputs/provenance.h"
 #include "cmd/shared/report.h"
 #include "ivon/ivon.h"
 

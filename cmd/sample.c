@@ -5,12 +5,12 @@
 #include <sysexits.h>
 
 #include "cmd/shared/command.h"
-#include "cmd/shared/confine.h"
+#include "cmd/shared/process/confine.h"
 #include "cmd/shared/memory.h"
-#include "cmd/shared/open.h"
-#include "cmd/shared/options.h"
-#include "cmd/shared/progress.h"
-#include "cmd/shared/provenance.h"
+#include "cmd/shared/inputs/open.h"
+#include "cmd/shared/options/options.h"
+#include "cmd/shared/process/progress.h"
+#include "cmd/shared/outputs/provenance.h"
 #include "cmd/shared/report.h"
 #include "ivon/ivon.h"
 

@@ -2,9 +2,9 @@
 #include <stdlib.h>
 
 #include "cmd/shared/command.h"
-#include "cmd/shared/confine.h"
-#include "cmd/shared/progress.h"
-#include "cmd/shared/provenance.h"
+#include "cmd/shared/process/confine.h"
+#include "cmd/shared/process/progress.h"
+#include "cmd/shared/outputs/provenance.h"
 #include "cmd/shared/report.h"
 #include "cmd/train/find_lr.h"
 #include "cmd/train/grid.h"

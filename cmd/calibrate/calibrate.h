@@ -5,9 +5,9 @@
 
 #include <jansson.h>
 
-#include "cmd/shared/evaluation.h"
-#include "cmd/shared/open.h"
-#include "cmd/shared/options.h"
+#include "cmd/shared/evaluation/evaluation.h"
+#include "cmd/shared/inputs/open.h"
+#include "cmd/shared/options/options.h"
 #include "ivon/ivon.h"
 
 /* Held-out rows that count. */

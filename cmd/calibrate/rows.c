@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "cmd/calibrate/calibrate.h"
-#include "cmd/shared/calibration.h"
+#include "cmd/shared/inputs/calibration.h"
 #include "cmd/shared/memory.h"
 #include "cmd/shared/report.h"
 

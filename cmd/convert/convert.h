@@ -3,10 +3,10 @@
 #ifndef CMD_CONVERT_CONVERT_H
 #define CMD_CONVERT_CONVERT_H
 
-#include "cmd/shared/graph_options.h"
-#include "cmd/shared/open.h"
-#include "cmd/shared/options.h"
-#include "cmd/shared/rename.h"
+#include "cmd/shared/evaluation/graph_options.h"
+#include "cmd/shared/inputs/open.h"
+#include "cmd/shared/options/options.h"
+#include "cmd/shared/options/rename.h"
 #include "ivon/ivon.h"
 
 struct convert_command {

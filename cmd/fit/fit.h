@@ -7,8 +7,8 @@
 
 #include <jansson.h>
 
-#include "cmd/shared/evaluation.h"
-#include "cmd/shared/open.h"
+#include "cmd/shared/evaluation/evaluation.h"
+#include "cmd/shared/inputs/open.h"
 #include "ivon/ivon.h"
 
 struct fit_command {

@@ -1,6 +1,6 @@
 #include "cmd/fit/fit.h"
-#include "cmd/shared/checkpoint_output.h"
-#include "cmd/shared/tuned.h"
+#include "cmd/shared/outputs/checkpoint.h"
+#include "cmd/shared/outputs/tuned.h"
 
 int fit_write_result(struct fit_command *command, json_t *provenance, struct ivon_error *error)
 {

@@ -11,8 +11,8 @@
 
 #include "cmd/fit/fit.h"
 #include "cmd/shared/memory.h"
-#include "cmd/shared/progress.h"
-#include "cmd/shared/ranks.h"
+#include "cmd/shared/process/progress.h"
+#include "cmd/shared/process/ranks.h"
 #include "cmd/shared/report.h"
 
 static const double EVERY = 300; /* seconds */

@@ -5,10 +5,10 @@
 #include <sysexits.h>
 
 #include "cmd/fit/fit.h"
-#include "cmd/shared/checkpoint_output.h"
+#include "cmd/shared/outputs/checkpoint.h"
 #include "cmd/shared/memory.h"
-#include "cmd/shared/progress.h"
-#include "cmd/shared/provenance.h"
+#include "cmd/shared/process/progress.h"
+#include "cmd/shared/outputs/provenance.h"
 #include "cmd/shared/report.h"
 
 /* The prior that was chosen, and the one that was there before. */

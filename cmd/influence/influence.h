@@ -3,11 +3,11 @@
 #ifndef CMD_INFLUENCE_INFLUENCE_H
 #define CMD_INFLUENCE_INFLUENCE_H
 
-#include "cmd/shared/evaluation.h"
-#include "cmd/shared/open.h"
-#include "cmd/shared/options.h"
-#include "cmd/shared/progress.h"
-#include "cmd/shared/row_ranges.h"
+#include "cmd/shared/evaluation/evaluation.h"
+#include "cmd/shared/inputs/open.h"
+#include "cmd/shared/options/options.h"
+#include "cmd/shared/process/progress.h"
+#include "cmd/shared/options/row_ranges.h"
 
 /* One --queries. */
 struct influence_file {

@@ -3,9 +3,9 @@
 #include <stdlib.h>
 
 #include "cmd/influence/influence.h"
-#include "cmd/shared/groups.h"
+#include "cmd/shared/evaluation/groups.h"
 #include "cmd/shared/memory.h"
-#include "cmd/shared/table_output.h"
+#include "cmd/shared/outputs/table.h"
 
 enum { COLUMNS_MAX = 8 };
 

@@ -9,7 +9,7 @@
 #include "cmd/influence/influence.h"
 #include "cmd/shared/memory.h"
 #include "cmd/shared/report.h"
-#include "cmd/shared/table_output.h"
+#include "cmd/shared/outputs/table.h"
 #include "cmd/train/replay.h"
 
 enum { HALVES = 32 /* by default */, HALVES_MAX = 1 << 20, COLUMNS = 4 };

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "cmd/shared/report.h"
-#include "cmd/shared/tuned.h"
+#include "cmd/shared/outputs/tuned.h"
 
 static void add_finding(json_t *findings, const char *tensor, const char *found, const char *advice)
 {

@@ -5,8 +5,8 @@
 
 #include <jansson.h>
 
-#include "cmd/shared/open.h"
-#include "cmd/shared/options.h"
+#include "cmd/shared/inputs/open.h"
+#include "cmd/shared/options/options.h"
 #include "ivon/ivon.h"
 
 struct info_command {

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "cmd/shared/memory.h"
-#include "cmd/shared/ranks.h"
+#include "cmd/shared/process/ranks.h"
 #include "cmd/shared/report.h"
 
 enum {

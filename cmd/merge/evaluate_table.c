@@ -7,7 +7,7 @@
 #include "cmd/merge/evaluate.h"
 #include "cmd/shared/memory.h"
 #include "cmd/shared/report.h"
-#include "cmd/shared/table_output.h"
+#include "cmd/shared/outputs/table.h"
 
 enum {
     LABEL_MAX = 40, /* characters */

@@ -9,10 +9,10 @@
 #include "cmd/merge/recipe_tree.h"
 #include "cmd/merge/search.h"
 #include "cmd/merge/weights.h"
-#include "cmd/shared/open.h"
-#include "cmd/shared/options.h"
-#include "cmd/shared/progress.h"
-#include "cmd/shared/rename.h"
+#include "cmd/shared/inputs/open.h"
+#include "cmd/shared/options/options.h"
+#include "cmd/shared/process/progress.h"
+#include "cmd/shared/options/rename.h"
 #include "ivon/ivon.h"
 
 /* An argument; the base is one without a weight. */

@@ -3,7 +3,7 @@
 #ifndef CMD_MERGE_SEARCH_H
 #define CMD_MERGE_SEARCH_H
 
-#include "cmd/shared/evaluation.h"
+#include "cmd/shared/evaluation/evaluation.h"
 #include "ivon/ivon.h"
 
 /* FROM:TO:STEP. */

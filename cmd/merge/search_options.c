@@ -6,7 +6,7 @@
 
 #include "cmd/merge/search.h"
 #include "cmd/shared/memory.h"
-#include "cmd/shared/table_output.h"
+#include "cmd/shared/outputs/table.h"
 
 enum {
     KEY_WEIGHTS = 256,

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 
-#include "cmd/shared/name_list.h"
+#include "cmd/shared/inputs/name_list.h"
 #include "ivon/ivon.h"
 
 enum { CURVES_MAX = 24 /* in a picture: more cannot be told apart */ };

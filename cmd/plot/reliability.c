@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cmd/shared/evaluation.h"
+#include "cmd/shared/evaluation/evaluation.h"
 #include "cmd/shared/memory.h"
 #include "cmd/plot/plot.h"
 #include "cmd/shared/report.h"

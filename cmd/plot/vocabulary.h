@@ -3,7 +3,7 @@
 #define CMD_PLOT_VOCABULARY_H
 
 #include "cmd/plot/plot.h"
-#include "cmd/shared/name_list.h"
+#include "cmd/shared/inputs/name_list.h"
 
 /* The words of an example, an array of their numbers, with spaces between them and without those
    of number 0, which fill up; to be freed. The one at `marked` is in brackets, unless that is

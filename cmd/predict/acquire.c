@@ -6,8 +6,8 @@
 
 #include "cmd/predict/predict.h"
 #include "cmd/shared/report.h"
-#include "cmd/shared/sorted_rows.h"
-#include "cmd/shared/table_output.h"
+#include "cmd/shared/outputs/sorted_rows.h"
+#include "cmd/shared/outputs/table.h"
 
 enum { DEFAULT_TOP = 10 };
 

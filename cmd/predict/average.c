@@ -4,10 +4,10 @@
 #include <math.h>
 #include <stdlib.h>
 
-#include "cmd/shared/groups.h"
+#include "cmd/shared/evaluation/groups.h"
 #include "cmd/shared/memory.h"
 #include "cmd/predict/predict.h"
-#include "cmd/shared/ranks.h"
+#include "cmd/shared/process/ranks.h"
 #include "cmd/shared/report.h"
 
 struct averaging {

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "cmd/predict/predict.h"
-#include "cmd/shared/calibration.h"
+#include "cmd/shared/inputs/calibration.h"
 #include "cmd/shared/report.h"
 
 struct predict_calibration {

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "cmd/predict/predict.h"
-#include "cmd/shared/calibration.h"
-#include "cmd/shared/groups.h"
+#include "cmd/shared/inputs/calibration.h"
+#include "cmd/shared/evaluation/groups.h"
 #include "cmd/shared/memory.h"
 #include "cmd/shared/report.h"
 

@@ -7,7 +7,7 @@
 #include <sysexits.h>
 
 #include "cmd/shared/command.h"
-#include "cmd/shared/table_output.h"
+#include "cmd/shared/outputs/table.h"
 
 enum {
     KEY_MEAN = 256,

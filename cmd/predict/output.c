@@ -5,7 +5,7 @@
 
 #include "cmd/predict/predict.h"
 #include "cmd/shared/report.h"
-#include "cmd/shared/table_output.h"
+#include "cmd/shared/outputs/table.h"
 
 enum { COLUMNS_MAX = 11 };
 

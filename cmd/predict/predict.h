@@ -7,10 +7,10 @@
 
 #include <jansson.h>
 
-#include "cmd/shared/evaluation.h"
-#include "cmd/shared/open.h"
-#include "cmd/shared/options.h"
-#include "cmd/shared/provenance.h"
+#include "cmd/shared/evaluation/evaluation.h"
+#include "cmd/shared/inputs/open.h"
+#include "cmd/shared/options/options.h"
+#include "cmd/shared/outputs/provenance.h"
 #include "ivon/ivon.h"
 
 /* A corruption of the images; level 0: none. */

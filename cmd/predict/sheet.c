@@ -6,7 +6,7 @@
 #include "cmd/predict/predict.h"
 #include "cmd/shared/memory.h"
 #include "cmd/shared/report.h"
-#include "cmd/shared/table_output.h"
+#include "cmd/shared/outputs/table.h"
 
 /* The metrics that become columns, those of them that the first row has. */
 static const char *const sheet_columns[] = {

@@ -8,7 +8,7 @@
 #include "cmd/predict/predict.h"
 #include "cmd/shared/memory.h"
 #include "cmd/shared/report.h"
-#include "cmd/shared/table_output.h"
+#include "cmd/shared/outputs/table.h"
 
 enum { SHIFTS_MAX = 256 };
 

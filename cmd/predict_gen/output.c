@@ -6,7 +6,7 @@
 
 #include "cmd/predict_gen/predict_gen.h"
 #include "cmd/shared/report.h"
-#include "cmd/shared/table_output.h"
+#include "cmd/shared/outputs/table.h"
 
 enum { COLUMNS_MAX = 24 };
 

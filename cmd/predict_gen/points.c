@@ -4,7 +4,7 @@
 
 #include "cmd/predict_gen/predict_gen.h"
 #include "cmd/shared/report.h"
-#include "cmd/shared/table_output.h"
+#include "cmd/shared/outputs/table.h"
 
 int predict_gen_points_new(struct predict_gen_points *points, size_t count, bool samples,
                            struct ivon_error *error)

@@ -4,9 +4,9 @@
 #ifndef CMD_PREDICT_GEN_PREDICT_GEN_H
 #define CMD_PREDICT_GEN_PREDICT_GEN_H
 
-#include "cmd/shared/evaluation.h"
-#include "cmd/shared/open.h"
-#include "cmd/shared/options.h"
+#include "cmd/shared/evaluation/evaluation.h"
+#include "cmd/shared/inputs/open.h"
+#include "cmd/shared/options/options.h"
 
 /* The numbers of the examples of one checkpoint: sums over their positions. */
 struct predict_gen_points {

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "cmd/predict_gen/predict_gen.h"
-#include "cmd/shared/ranks.h"
-#include "cmd/shared/removal.h"
+#include "cmd/shared/process/ranks.h"
+#include "cmd/shared/evaluation/removal.h"
 #include "cmd/shared/report.h"
 
 static const double LOG_2_PI = 1.8378770664093454836;

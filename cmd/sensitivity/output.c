@@ -4,11 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cmd/shared/groups.h"
+#include "cmd/shared/evaluation/groups.h"
 #include "cmd/shared/memory.h"
 #include "cmd/shared/report.h"
-#include "cmd/shared/sorted_rows.h"
-#include "cmd/shared/table_output.h"
+#include "cmd/shared/outputs/sorted_rows.h"
+#include "cmd/shared/outputs/table.h"
 
 enum { COLUMNS_MAX = 24 };
 

@@ -6,11 +6,11 @@
 #include <sysexits.h>
 
 #include "cmd/sensitivity/sensitivity.h"
-#include "cmd/shared/checkpoint_output.h"
+#include "cmd/shared/outputs/checkpoint.h"
 #include "cmd/shared/memory.h"
-#include "cmd/shared/provenance.h"
-#include "cmd/shared/ranks.h"
-#include "cmd/shared/removal.h"
+#include "cmd/shared/outputs/provenance.h"
+#include "cmd/shared/process/ranks.h"
+#include "cmd/shared/evaluation/removal.h"
 #include "cmd/shared/report.h"
 
 void sensitivity_parse_rows(struct sensitivity_command *command, struct argp_state *state,

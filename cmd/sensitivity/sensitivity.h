@@ -6,10 +6,10 @@
 
 #include <jansson.h>
 
-#include "cmd/shared/evaluation.h"
-#include "cmd/shared/open.h"
-#include "cmd/shared/options.h"
-#include "cmd/shared/row_ranges.h"
+#include "cmd/shared/evaluation/evaluation.h"
+#include "cmd/shared/inputs/open.h"
+#include "cmd/shared/options/options.h"
+#include "cmd/shared/options/row_ranges.h"
 
 enum { SCORES_MAX = 32 };
 

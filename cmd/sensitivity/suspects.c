@@ -9,8 +9,8 @@
 
 #include "cmd/shared/memory.h"
 #include "cmd/shared/report.h"
-#include "cmd/shared/ranks.h"
-#include "cmd/shared/table_output.h"
+#include "cmd/shared/process/ranks.h"
+#include "cmd/shared/outputs/table.h"
 
 static const double DOUBTFUL = 0.1; /* data sets that were looked through have fewer wrong labels */
 

@@ -6,7 +6,7 @@
 #include <sysexits.h>
 
 #include "cmd/shared/memory.h"
-#include "cmd/shared/name_list.h"
+#include "cmd/shared/inputs/name_list.h"
 #include "cmd/shared/report.h"
 #include "cmd/train/train.h"
 

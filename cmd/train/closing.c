@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "cmd/shared/ranks.h"
+#include "cmd/shared/process/ranks.h"
 #include "cmd/shared/report.h"
 #include "cmd/train/train.h"
 

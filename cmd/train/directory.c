@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "cmd/shared/memory.h"
-#include "cmd/shared/ranks.h"
+#include "cmd/shared/process/ranks.h"
 #include "cmd/shared/report.h"
 #include "cmd/train/train.h"
 

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 
 #include "cmd/shared/memory.h"
-#include "cmd/shared/progress.h"
+#include "cmd/shared/process/progress.h"
 #include "cmd/shared/report.h"
-#include "cmd/shared/table_output.h"
+#include "cmd/shared/outputs/table.h"
 
 static const double LOWEST = 1e-6, HIGHEST = 100, FORGETS = 0.98;
 

@@ -11,9 +11,9 @@
 
 #include "cmd/predict_gen/predict_gen.h"
 #include "cmd/shared/memory.h"
-#include "cmd/shared/progress.h"
-#include "cmd/shared/provenance.h"
-#include "cmd/shared/ranks.h"
+#include "cmd/shared/process/progress.h"
+#include "cmd/shared/outputs/provenance.h"
+#include "cmd/shared/process/ranks.h"
 #include "cmd/shared/report.h"
 #include "cmd/train/grid_table.h"
 #include "cmd/train/replay.h"

@@ -2,7 +2,7 @@
    and the functions that take it from a checkpoint. */
 #include <inttypes.h>
 
-#include "cmd/shared/removal.h"
+#include "cmd/shared/evaluation/removal.h"
 #include "cmd/shared/report.h"
 #include "cmd/train/train.h"
 

@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 
 #include "cmd/shared/memory.h"
-#include "cmd/shared/ranks.h"
+#include "cmd/shared/process/ranks.h"
 #include "cmd/shared/report.h"
 #include "cmd/train/train.h"
 

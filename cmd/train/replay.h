@@ -3,7 +3,7 @@
 #ifndef CMD_TRAIN_REPLAY_H
 #define CMD_TRAIN_REPLAY_H
 
-#include "cmd/shared/evaluation.h"
+#include "cmd/shared/evaluation/evaluation.h"
 #include "ivon/ivon.h"
 
 struct replay;

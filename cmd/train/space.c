@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "cmd/shared/memory.h"
-#include "cmd/shared/option_walk.h"
+#include "cmd/shared/options/walk.h"
 #include "cmd/shared/report.h"
 
 enum { COMBINATIONS_MAX = 10000, NAME_MAX_BYTES = 120 };

@@ -9,8 +9,8 @@
 
 #include <jansson.h>
 
-#include "cmd/shared/evaluation.h"
-#include "cmd/shared/options.h"
+#include "cmd/shared/evaluation/evaluation.h"
+#include "cmd/shared/options/options.h"
 
 /* Those of --param-group, in the order in which they were given. */
 struct param_groups {

@@ -6,7 +6,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "cmd/shared/follow.h"
+#include "cmd/shared/inputs/follow.h"
 #include "files.h"
 
 static struct follow *open_follow(const char *directory)

@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "cmd/shared/follow.h"
+#include "cmd/shared/inputs/follow.h"
 #include "files.h"
 
 enum { FILES = 60, WATCHING = -1 };
