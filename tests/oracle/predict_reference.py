@@ -63,7 +63,7 @@ def contributions(probabilities, labels, bins_of):
     return {"accuracy": correct * 1.0, "ece": signs[bins] * (correct - confidence)}
 
 
-def sampled(reference, output, data, here, other):
+def sampled(reference, output, data, here, other, samples):
     """
     Two averages over 64 samples each differ by sqrt(2) Monte-Carlo errors e; three of those are
     allowed. accuracy and ece also jump, when an example changes its class or its bin. Leaving out a
@@ -71,8 +71,10 @@ def sampled(reference, output, data, here, other):
     are counted between the predictions of two seeds instead. If the example's contribution u_i to n
     times the metric is another by d_i, and the signs of the d_i are independent, their sum has
     the variance sum d_i^2, which is that of a difference already; for accuracy it is the number of
-    examples that flip. At least one flip of 1/n is granted.
+    examples that flip. At least one flip of 1/n is granted. The other average is over fewer samples,
+    S: the d_i^2 are so many times as large as 1/64 + 1/S is to 2/64.
     """
+    excess = (1 / 64 + 1 / int(samples)) / (2 / 64)
     file, group = data.split(":")
     labels = read(file, group + "/y").astype(int)
     a, b = (read(path, "probabilities") for path in (here, other))
@@ -84,7 +86,7 @@ def sampled(reference, output, data, here, other):
     for name in NAMES:
         variance = 2 * found[name]["monte_carlo_error"] ** 2
         if name in u:
-            variance += max(1, np.sum((u[name] - v[name]) ** 2)) / len(labels) ** 2
+            variance += max(1, np.sum((u[name] - v[name]) ** 2) / excess) / len(labels) ** 2
         difference = found[name]["value"] - want[name]
         worst[name] = difference / np.sqrt(variance)
         print(f"64 samples, {name}: {found[name]['value']:.5f}, PyTorch {want[name]:.5f}, "
