@@ -1,4 +1,3 @@
-bats_require_minimum_version 1.5.0
 load common
 
 # A classifier whose drawn weights ivon-sample writes, so that an oracle predicts with each in
@@ -105,7 +104,7 @@ for name, expected, sign in (("bald", H(mean) - H(p).mean(0), 1), ("entropy", H(
   oracle 'check("batch.csv", predictions("posterior"), np.full(16, 1 / 16), 6)'
   P a.h5 b.h5 --weights=1,3 --data=test.h5 --acquire=batchbald --top=4 -o ensemble.csv
   oracle 'check("ensemble.csv", predictions("a", "b"), np.repeat([1, 3], 16) / 64)'
-  run ivon-predict -v --no-provenance posterior.h5 --data=test.h5 --acquire=batchbald --top=11
+  run -0 ivon-predict -v --no-provenance posterior.h5 --data=test.h5 --acquire=batchbald --top=11
   [[ $output == *"scores from rank 10 on are estimates, by drawn targets of the rows before"* ]]
 }
 

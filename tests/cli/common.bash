@@ -1,3 +1,5 @@
+bats_require_minimum_version 1.5.0
+
 # For bats: a scratch directory, the commands on the path, small posteriors.
 setup() {
   cd "$BATS_TEST_TMPDIR"

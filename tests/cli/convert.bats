@@ -100,7 +100,7 @@ assert set(metadata) == {"creator", "provenance"}, metadata
 with h5py.File("p.h5") as f:
     for name, values in arrays.items():
         assert values.tobytes() == f[("buffers/" if name[0] == "b" else "mean/") + name][()].tobytes(), name'
-  run ivon-convert p.h5 --structure=means -o b.h5
+  run -0 ivon-convert p.h5 --structure=means -o b.h5
   [ "$output" = "ivon-convert: b.h5: wrote 9 tensors: mean 5, buffers 4" ]
 }
 
@@ -120,7 +120,7 @@ assert not f['hessian/fc1.weight'].attrs"
   [ "$output" = "ivon-convert: warning: no ess is known for the Hessian: give it by --ess
 ivon-convert: warning: no weight decay is known for the Hessian: give it by --weight-decay
 ivon-convert: b.h5: wrote 6 tensors: mean 3, hessian 3" ]
-  run ivon-convert b.h5 -o c.h5 --ess=1000 --weight-decay=1e-3
+  run -0 ivon-convert b.h5 -o c.h5 --ess=1000 --weight-decay=1e-3
   [ "$output" = "ivon-convert: c.h5: wrote 6 tensors: mean 3, hessian 3" ]
   posterior full.h5 1
   same full.h5 c.h5

@@ -1,5 +1,4 @@
 # What does not count is out of every number, and what is not finite is refused.
-bats_require_minimum_version 1.5.0
 load common
 
 setup_file() {
@@ -8,6 +7,12 @@ setup_file() {
 
 setup_data() {
   cp "$BATS_FILE_TMPDIR"/*.h5 .
+}
+
+# said TEXT COMMAND...: the command succeeds, and has TEXT on stderr.
+said() {
+  run -0 --separate-stderr "${@:2}"
+  [[ $stderr == *"$1"* ]] || { echo "$stderr"; return 1; }
 }
 
 # same A B: two tables or lines of JSON have the same numbers, but for the rounding of sums over other
@@ -34,13 +39,15 @@ with h5py.File("data.h5", "a") as f:
     f["none/x"] = f["short/x"][()]
     f["none/y"] = 0 * f["short/y"][()] - 100'
   nothing="data.h5:/none: all targets are the ignored label -100, expected some that count"
-  mkdir run && cp posterior.h5 run
+  mkdir run
+  cp posterior.h5 run
   for data in --test=data.h5:/none "--test=data.h5:/none --json --quiet"; do
     run -65 ivon-predict-gen posterior.h5 --data=data.h5:/short $data
     [ "$output" = "ivon-predict-gen: $nothing" ]
   done
   run -65 ivon-predict-gen posterior.h5 --data=data.h5:/none -o o.csv
-  [ "$output" = "ivon-predict-gen: $nothing" ] && [ ! -e o.csv ]
+  [ "$output" = "ivon-predict-gen: $nothing" ]
+  [ ! -e o.csv ]
   run -65 ivon-predict-gen --follow=run --data=data.h5:/short --test=data.h5:/none
   [ "$output" = "ivon-predict-gen: $nothing" ]
 }
@@ -70,9 +77,9 @@ with h5py.File("data.h5", "a") as f:
   same short.csv padded.csv
   same short.scores padded.scores
   # N is that of the whole data, whatever part of them is looked at.
-  ivon-sensitivity posterior.h5 --data=data.h5:/padded --limit=3 2>&1 > limited | grep -qF "N = 40 tokens"
-  ivon-sensitivity flat.h5 --data=data.h5:/flat_holes 2>&1 > flat | grep -qF "N = 40 examples"
-  ivon-sensitivity posterior.h5 --data=data.h5:/padded --n-train=21 2>&1 > /dev/null | grep -qF "N = 21 is the number of sequences"
+  said "N = 40 tokens" ivon-sensitivity posterior.h5 --data=data.h5:/padded --limit=3
+  said "N = 40 examples" ivon-sensitivity flat.h5 --data=data.h5:/flat_holes
+  said "N = 21 is the number of sequences" ivon-sensitivity posterior.h5 --data=data.h5:/padded --n-train=21
 }
 
 @test "each token's row has its sequence's influence" {
@@ -206,7 +213,7 @@ PYTHON
   head -1 gen.csv
   [ "$(head -1 gen.csv)" = "step,train_loss,loo_loss,loo_loss_se,train_loss_se,test_loss,hessian_at_start" ]
   [ "$(grep -c nan gen.csv)" = 0 ]
-  ivon-predict-gen flat.h5 --data=data.h5:/one 2>&1 > one.csv | grep -qF "one example: there is no standard error"
+  said "one example: there is no standard error" ivon-predict-gen flat.h5 --data=data.h5:/one
 }
 
 @test "a posterior that is far too wide is told of" {
@@ -215,7 +222,7 @@ PYTHON
   run ivon-info --check flat.h5
   [ $status = 1 ]
   grep -qF "flat.h5: the posterior is far too wide: the median of |mean|/sigma is" <<< "$output"
-  ivon-predict flat.h5 --data=data.h5:/flat --metrics 2>&1 > /dev/null | grep -qF "averaging makes predictions far worse: NLL"
+  said "averaging makes predictions far worse: NLL" ivon-predict flat.h5 --data=data.h5:/flat --metrics
   # Events that are certain at the mean, whose loss is a mean over events, too.
   $python -c "
 import h5py
@@ -232,7 +239,7 @@ with h5py.File('flat.h5') as f, h5py.File('sure.h5', 'w') as g, h5py.File('data.
   [[ $(cat err) =~ "averaging makes predictions far worse: NLL "([0-9.]+)", at the mean "([0-9.]+) ]]
   awk -v a="${BASH_REMATCH[1]}" -v b="${BASH_REMATCH[2]}" '$1 == "nll" {n[++k] = $2}
     END {exit !(n[1] / a - 1 < 1e-3 && a / n[1] - 1 < 1e-3 && n[2] / b - 1 < 1e-3 && b / n[2] - 1 < 1e-3)}' sure.txt mean.txt
-  ivon-predict-gen flat.h5 --data=data.h5:/flat --rho=300 2>&1 > /dev/null | grep -qF "the posterior is far too wide for it to mean anything"
+  said "the posterior is far too wide for it to mean anything" ivon-predict-gen flat.h5 --data=data.h5:/flat --rho=300
   cp "$BATS_FILE_TMPDIR/flat.h5" .
   [ -z "$(ivon-predict flat.h5 --data=data.h5:/flat --metrics 2>&1 > /dev/null)" ]
   [ -z "$(ivon-predict-gen flat.h5 --data=data.h5:/flat 2>&1 > /dev/null)" ]

@@ -230,7 +230,8 @@ st.write_index("like.safetensors.index.json", {f"like-{i}.safetensors": {n: arra
   ivon-merge --no-provenance --method=average like.safetensors.index.json half.safetensors -o new/m.safetensors.index.json
   cp -r out old
   for i in $(seq "${KILLS:-20}"); do
-    rm -rf out && cp -r old out
+    rm -rf out
+    cp -r old out
     ivon-merge --no-provenance -f --method=average like.safetensors.index.json half.safetensors -o out/m.safetensors.index.json & pid=$!
     sleep "0.0$((RANDOM % 6))$((RANDOM % 10))"
     kill -9 $pid 2> /dev/null || true

@@ -67,7 +67,7 @@ refused() { # MESSAGE COMMAND ...
   grep -q "ends in Softmax" err
   grep -q "1 means are left out, which the graph's output does not need, 'v' the first" err
   mean labelled x.npz --graph-output=z
-  ! grep "holds no floats\|ends in" err
+  run -1 grep "holds no floats\|ends in" err
   near o.h5 logits logits.npy
   numbers labelled x.npz --graph-output=p
   near o.h5 logits softmax.npy
@@ -85,7 +85,7 @@ refused() { # MESSAGE COMMAND ...
   ivon-convert -q post.h5 --model=labelled.onnx --graph-output=z -o whole.h5
   ivon-predict whole.h5 --data=x.npz --mean --logits -o o.h5 2> err
   near o.h5 logits logits.npy
-  ! grep "holds no floats" err
+  run -1 grep "holds no floats" err
   refused "whole.h5/model.onnx: the graph has no output 'p', but 'z'" \
     ivon-predict whole.h5 --data=x.npz --mean --graph-output=p
   refused "the graph has no output 'q', but 'label'" \
@@ -139,11 +139,11 @@ refused() { # MESSAGE COMMAND ...
   near o.h5 logits softmax.npy
   numbers sigmoid x.npz
   near o.h5 logits sigmoid.npy
-  ! grep "ends in" err
+  run -1 grep "ends in" err
   # Neither a softmax along another axis nor one with another use is the likelihood's.
   for graph in softmax_of_two softmax_used; do
     mean $graph x.npz
-    ! grep "ends in" err
+    run -1 grep "ends in" err
   done
 }
 
@@ -159,10 +159,10 @@ refused() { # MESSAGE COMMAND ...
   ivon-fit post.h5 --model=exp.onnx --data=x.npz -o fitted.h5 2> err > /dev/null
   grep -q "exp.onnx: the outputs are between 0 and 1" err
   ivon-fit -f post.h5 --model=exp.onnx --data=x.npz --probabilities -o fitted.h5 2> err > /dev/null
-  ! grep "between 0 and 1" err
+  run -1 grep "between 0 and 1" err
   mean exp x.npz --probabilities
   near o.h5 probabilities softmax.npy
-  ! grep "between 0 and 1" err
+  run -1 grep "between 0 and 1" err
   mean softmax x.npz --probabilities
   near o.h5 logits logits.npy
   mean logistic x.npz --probabilities --likelihood=bernoulli --targets=events
@@ -317,7 +317,8 @@ PYTHON
   $call --set=rate=3 -o whole.csv
   run strace -f -qq -o /dev/null -P "$PWD/o.csv.part" -e inject=pwrite64:signal=KILL:when=5 \
     "$IVON_BIN"/$call --set=rate=3 --resume -o o.csv
-  [ $status -ne 0 ] && [ -s o.csv.part ]
+  [ $status -ne 0 ]
+  [ -s o.csv.part ]
   refused "o.csv.part" $call --set=rate=2 -o o.csv --resume
   $call --set=rate=3 -o o.csv --resume
   cmp whole.csv o.csv

@@ -1,4 +1,3 @@
-bats_require_minimum_version 1.5.0
 load common
 
 # A linear network of two means and two logarithms of variances, and all that is made of it by numpy

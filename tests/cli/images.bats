@@ -62,7 +62,8 @@ PYTHON
     refused 64 "--resize: '$size', expected SHORT, SHORT,MIDDLE or HEIGHTxWIDTH in pixels, up to 65535, and no more in the middle than the shorter side has" \
       --data=d --resize="$size"
   done
-  head -c 100 d/b/1.png > cut.png && mv cut.png d/b/1.png
+  head -c 100 d/b/1.png > cut.png
+  mv cut.png d/b/1.png
   refused 65 "d/b/1.png: damaged PNG: it ends early" --data=d --resize=32
   rm d/b/*
   refused 65 "d/b: is the directory of a class and holds no image, expected some by names in .png, .jpg or .jpeg" \

@@ -1,4 +1,3 @@
-bats_require_minimum_version 1.5.0
 load common
 
 # A Bayesian linear regression whose columns are orthogonal, so that a diagonal posterior can be exact; and

@@ -68,7 +68,8 @@ END
   names a.keras | LC_ALL=C sort | diff expected -
   echo '{"metadata": {}, "weight_map": {"/layers/dense/vars": ["a_00000.weights.h5"]}}' > a.weights.json
   run ivon-info a.weights.json
-  [ $status -eq 65 ] && [ "$output" = "ivon-info: a.weights.json: lists weights of Keras in several files, which are not read \
+  [ $status -eq 65 ]
+  [ "$output" = "ivon-info: a.weights.json: lists weights of Keras in several files, which are not read \
 here: save them in one, without max_shard_size" ]
   cmp listed.h5 weights.h5
   ivon-convert -qf --no-provenance - -o listed.h5 < a.keras

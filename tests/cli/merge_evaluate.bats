@@ -1,4 +1,3 @@
-bats_require_minimum_version 1.5.0
 load common
 
 # Two tasks with other labels for the same inputs, a linear network trained on both, and one finetuned on each;

@@ -82,11 +82,13 @@ tags:
   merge --base=base first -o there.too
   merge --base=base first -o Llama-3.1-8B
   merge --base=base first -o o.safetensors
-  [ -f file ] && [ -f o.safetensors ]
+  [ -f file ]
+  [ -f o.safetensors ]
   for name in named slash there there.too Llama-3.1-8B; do
     cmp o.safetensors $name/model.safetensors
   done
-  [ -f named/config.json ] && [ ! -e slash/config.json ]
+  [ -f named/config.json ]
+  [ ! -e slash/config.json ]
   refused 64 "o.bin: no checkpoint is written as .bin" ivon-merge -m average base first -o o.bin
   mkdir o.h5
   refused 73 "o.h5: is a directory, expected a file to write" ivon-merge -m average base first -f -o o.h5
@@ -98,7 +100,8 @@ tags:
   cmp sweep-1/model.safetensors named/model.safetensors
   grep -q 'all weights multiplied by 0.5' sweep-0.5/README.md
   ivon-merge --dry-run -m average base first -o never
-  [ ! -e never ] && [ -z "$(find . -name '*ivon-tmp')" ]
+  [ ! -e never ]
+  [ -z "$(find . -name '*ivon-tmp')" ]
 }
 
 @test "the weights are those that transformers would take" {
@@ -160,7 +163,8 @@ tags:
   touch out/pytorch_model.bin
   merge -f -m average base -o out
   [ "$(cat out/notes)" = mine ]
-  [ ! -e out/model.safetensors.index.json ] && [ ! -e out/pytorch_model.bin ]
+  [ ! -e out/model.safetensors.index.json ]
+  [ ! -e out/pytorch_model.bin ]
   cmp out/model.safetensors base/model.safetensors || ivon-info out
   merge -f -m average shards -o out
   [ ! -e out/model.safetensors ]
@@ -196,7 +200,10 @@ tags:
   ln -s store out
   refused 73 "out: a symbolic link exists; --force replaces it, not what it leads to" ivon-merge -m average first -o out
   merge -f -m average first -o out/
-  [ ! -L out ] && [ -f out/config.json ] && [ "$(ls store)" = config.json ] && [ "$(cat store/config.json)" = precious ]
+  [ ! -L out ]
+  [ -f out/config.json ]
+  [ "$(ls store)" = config.json ]
+  [ "$(cat store/config.json)" = precious ]
 }
 
 @test "hostile directories end with one line, or leave what is hostile behind" {
@@ -234,7 +241,9 @@ tags:
     cp index bad/model.safetensors.index.json
     run timeout 20 ivon-merge -q -m average bad -o no
     echo "$output"
-    [[ $status = 6[56] ]] && [ "${#lines[@]}" -eq 1 ] && [ ! -e no ]
+    [[ $status = 6[56] ]]
+    [ "${#lines[@]}" -eq 1 ]
+    [ ! -e no ]
     rm -r bad
   done
 }
@@ -271,7 +280,9 @@ tags:
   left=$(ls -A small)
   umount small
   echo "$status $output $left"
-  [ $status -eq 74 ] && [ "${#lines[@]}" -eq 1 ] && [ -z "$left" ]
+  [ $status -eq 74 ]
+  [ "${#lines[@]}" -eq 1 ]
+  [ -z "$left" ]
   [[ $output == "ivon-merge: small/out/model-00001-of-00002.safetensors: cannot write its"* ]]
 }
 
@@ -296,7 +307,7 @@ for path in "one.h5", "two.h5":
         for n in base.files:
             # one sum and one product, rounded once
             assert np.abs(f["mean"][n][:] - (base[n] + .5)).max() < 1e-15, n'
-  run ivon-merge -m task-arithmetic --base=plain.npz plain.npz --rename='^x:y' -o three.h5
+  run -0 ivon-merge -m task-arithmetic --base=plain.npz plain.npz --rename='^x:y' -o three.h5
   [[ $output == *"--rename: '^x:y' matches no tensor of a model"* ]]
   refused 65 "--rename: swapped.npz: tensor 'a.w' occurs twice" ivon-merge -m average swapped.npz --rename='^[cd]:a' -o four.h5
 }

@@ -219,21 +219,30 @@ PYTHON
   printf '%s\n' README.md adapter_config.json adapter_model.safetensors | cmp - names
   adapter() { run ivon-merge -q -m task-arithmetic --base=$cases/base.safetensors "$@"; }
   adapter $cases/adapter --lora-rank=2 -o half
-  [ "$status" -eq 73 ] && [[ $output == *"half: directory exists, and is not empty; --force replaces what it would write there"* ]]
+  [ "$status" -eq 73 ]
+  [[ $output == *"half: directory exists, and is not empty; --force replaces what it would write there"* ]]
   touch file
   adapter $cases/adapter --lora-rank=2 -o file
-  [ "$status" -eq 73 ] && [[ $output == *"file: is a file, expected a directory"* ]]
+  [ "$status" -eq 73 ]
+  [[ $output == *"file: is a file, expected a directory"* ]]
   adapter $cases/adapter --lora-rank=2 -o none/there
-  [ "$status" -eq 73 ] && [[ $output == *"none/there: cannot create it"* ]]
+  [ "$status" -eq 73 ]
+  [[ $output == *"none/there: cannot create it"* ]]
   adapter $cases/adapter:0 --lora-rank=2 -o nothing
-  [ "$status" -eq 65 ] && [[ $output == *"no tensor changed, of which an adapter could be made"* ]] && [ ! -e nothing ]
+  [ "$status" -eq 65 ]
+  [[ $output == *"no tensor changed, of which an adapter could be made"* ]]
+  [ ! -e nothing ]
   run ivon-merge -m average $cases/adapter --lora-rank=2 -o nothing
-  [ "$status" -eq 64 ] && [[ $output == *"--lora-rank is for a base"* ]]
+  [ "$status" -eq 64 ]
+  [[ $output == *"--lora-rank is for a base"* ]]
   # f16 holds no number above 65504.
   ivon-merge -q -m task-arithmetic --base=$cases/base.safetensors $cases/adapter --lora-rank=2 --dtype=bf16 -o bf16
   ivon-info --json bf16/adapter_model.safetensors | jq -e '.tensors | all(.dtype == "bf16")' || ivon-info --tensors bf16/adapter_model.safetensors | grep -q bf16
   adapter $cases/adapter:1e12 --lora-rank=2 --dtype=f16 -o large
-  [ "$status" -eq 65 ] && [[ $output == *"which does not fit into f16"* ]] && [ ! -e large ] && [ ! -e .large.ivon-tmp ]
+  [ "$status" -eq 65 ]
+  [[ $output == *"which does not fit into f16"* ]]
+  [ ! -e large ]
+  [ ! -e .large.ivon-tmp ]
   ivon-merge -v -m task-arithmetic --base=$cases/base.safetensors $cases/adapter --lora-rank=2 -o said 2> said.txt
   grep -q "said: 'model.layers.0.q_proj.weight': rank 2, relative error 0\.[0-9]* of a change of norm" said.txt
 }
@@ -268,7 +277,9 @@ tags:
   mkdir there
   touch there/notes there/adapter_model.bin there/model.safetensors
   adapter -f -o there
-  [ ! -e there/adapter_model.bin ] && [ -e there/notes ] && [ -e there/model.safetensors ]
+  [ ! -e there/adapter_model.bin ]
+  [ -e there/notes ]
+  [ -e there/model.safetensors ]
   ivon-info there/adapter_model.safetensors > /dev/null
   # What fails leaves nothing.
   refused 66 "base/nowhere: cannot read it" adapter --tokenizer-from=base/nowhere -o x.npz

@@ -148,7 +148,8 @@ for name, (first, second) in w.items():
     fi
     sed -i 's/normalize: .*}/normalize: false}/' recipe.yml
     run ivon-merge --recipe=recipe.yml --dry-run
-    [ $status -eq 65 ] && [[ $output == *"normalize: merge_method ${method//_/-} never does without" ]]
+    [ $status -eq 65 ]
+    [[ $output == *"normalize: merge_method ${method//_/-} never does without" ]]
   done
   echo '{merge_method: linear, parameters: {normalize: false, weight: .5}, models: [{model: 1.h5}, {model: 2.h5}]}' > half.yml
   merge --recipe=half.yml -o half.h5

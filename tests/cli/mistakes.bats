@@ -84,7 +84,7 @@ PAIRS
   run ivon-merge --ess
   [ $status -eq 64 ]
   [[ "$output" == *"option '--ess' requires an argument"* ]]
-  run ivon-sensitivity p.h5 --data
+  run -64 ivon-sensitivity p.h5 --data
   [[ "$output" == *"option '--data' requires an argument"*"usage' for more information." ]]
 }
 
@@ -100,7 +100,8 @@ PAIRS
   expect 66 "ivon-sensitivity: x: cannot open it: No such file or directory" ivon-sensitivity a.h5 --vectors --data=x
   ivon-sample a.h5 --output=--force
   ivon-sample a.h5 --seed=1 -o--seed=2
-  [ -s ./--force ] && [ -s ./--seed=2 ]
+  [ -s ./--force ]
+  [ -s ./--seed=2 ]
   rm ./--force ./--seed=2
 }
 

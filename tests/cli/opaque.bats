@@ -150,7 +150,9 @@ PYTHON
   expect 65 "odd.npz: tensor 'text' is stored as <U5" ivon-convert odd.npz -o o.npz
   expect 65 "odd.pt: tensor 'complex' is stored as 'torch.ComplexFloatStorage'" ivon-convert odd.pt -o o.h5
   expect 65 "odd.h5: tensor 'mean/text' is stored as strings" ivon-convert odd.h5 -o o.h5
-  [ ! -e o.h5 ] && [ ! -e o.npz ] && [ ! -e o.safetensors ]
+  [ ! -e o.h5 ]
+  [ ! -e o.npz ]
+  [ ! -e o.safetensors ]
   for input in odd.safetensors odd.npz odd.pt; do
     ivon-convert -q $input --exclude='[!w]*' -o o.npz -f
     $python -c '

@@ -89,7 +89,8 @@ forced() { # COMMAND: with --force, quiet where the command knows it
   [ "$(ls -A run | grep tmp)" = .other.ivon-tmp ]
   mv link run/log.csv
   train run --steps=6 --resume
-  [ ! -L run/log.csv ] && cmp copy/log.csv before
+  [ ! -L run/log.csv ]
+  cmp copy/log.csv before
 }
 
 @test "directories, devices and pipes are no outputs, and links to them stay" {
@@ -105,9 +106,14 @@ forced() { # COMMAND: with --force, quiet where the command knows it
       status=0
       $command a.h5 -f -o $name 2> err >> file || status=$?
       cat err
-      [ $status = 73 ] && [ "$(wc -l < err)" = 1 ]
+      [ $status = 73 ]
+      [ "$(wc -l < err)" = 1 ]
       grep -q "$name: is a d.*, expected a file to write" err
-      [ -d folder.h5 ] && [ -p pipe.h5 ] && [ -L to-folder.h5 ] && [ -L to-pipe.h5 ] && [ -c /dev/null ]
+      [ -d folder.h5 ]
+      [ -p pipe.h5 ]
+      [ -L to-folder.h5 ]
+      [ -L to-pipe.h5 ]
+      [ -c /dev/null ]
       [ "$(cat file)" = old ]
     done
   done

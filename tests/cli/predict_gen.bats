@@ -1,4 +1,3 @@
-bats_require_minimum_version 1.5.0
 load common
 
 # A softmax regression with explicit Jacobians as the oracle; tolerances as in sensitivity.bats.
@@ -72,7 +71,7 @@ assert abs(table("samples.csv")["psis_loo"][0] - waic.mean()) < 0.05 * waic.mean
   G -q "$BATS_FILE_TMPDIR/posterior.h5" --subsample=60 --seed=5 > c.csv
   G -q "$BATS_FILE_TMPDIR/posterior.h5" --subsample=150 > all.csv
   cmp a.csv b.csv
-  ! cmp -s a.csv c.csv
+  run -1 cmp -s a.csv c.csv
   oracle '
 p = Problem(d + "/posterior.h5", d + "/train.h5")
 losses = p.loss(p.f)
@@ -112,7 +111,8 @@ for i, group in enumerate(np.unique(p.y)):
   pid=$!
   wait_for() { for _ in $(seq 200); do [ "$(wc -l < rows.csv)" -ge "$1" ] && return; sleep .05; done; return 1; }
   wait_for 2
-  cp "$BATS_FILE_TMPDIR/posterior.h5" run/.hidden && mv run/.hidden run/c.h5
+  cp "$BATS_FILE_TMPDIR/posterior.h5" run/.hidden
+  mv run/.hidden run/c.h5
   wait_for 3
   head -c 3000 "$BATS_FILE_TMPDIR/step-10.h5" > run/b.h5   # half-written, and closed
   echo nothing > run/corrupt.h5
@@ -148,11 +148,13 @@ for i, group in enumerate(np.unique(p.y)):
   ivon-predict-gen --follow=run --idle-timeout=60 --data="$BATS_FILE_TMPDIR/train.h5" -o rows.csv 2> errors &
   pid=$!
   rows() { for _ in $(seq 200); do [ -e rows.csv ] && [ "$(wc -l < rows.csv)" -eq "$1" ] && return; sleep .05; done; return 1; }
-  cp "$BATS_FILE_TMPDIR/step-3.h5" run/.a && mv run/.a run/a.h5
+  cp "$BATS_FILE_TMPDIR/step-3.h5" run/.a
+  mv run/.a run/a.h5
   rows 2
   first=$(stat -c %i rows.csv)
   exec 7< rows.csv # a reader that is slow keeps what it opened
-  cp "$BATS_FILE_TMPDIR/step-10.h5" run/.b && mv run/.b run/b.h5
+  cp "$BATS_FILE_TMPDIR/step-10.h5" run/.b
+  mv run/.b run/b.h5
   rows 3
   [ "$(stat -c %i rows.csv)" != "$first" ]
   [ "$(wc -l <&7)" -eq 2 ]
@@ -168,7 +170,8 @@ for i, group in enumerate(np.unique(p.y)):
   [ "$stderr" = "ivon-predict-gen: run: no new checkpoint for 0.2 s: the end" ]
   G -q run/a.h5 run/b.h5 --by-class --json | cmp - classes.jsonl
   run --separate-stderr -0 G -q --follow=run --idle-timeout=0.2 -o - # as before
-  [ -z "$stderr" ] && cmp <(echo "$output") rows.csv
+  [ -z "$stderr" ]
+  cmp <(echo "$output") rows.csv
   run --separate-stderr -73 G --follow=run --idle-timeout=0.2 -o rows.csv
   [[ "$stderr" = *"rows.csv: file exists; --force replaces it" ]]
   G -q --follow=run --idle-timeout=0.2 --force -o rows.csv
@@ -203,16 +206,19 @@ for i, group in enumerate(np.unique(p.y)):
   cp "$BATS_FILE_TMPDIR/posterior.h5" good.h5
   echo "not a checkpoint" > bad.h5
   run --separate-stderr -65 G bad.h5
-  [ -z "$output" ] && [[ "${#stderr_lines[@]}" = 1 && "$stderr" = *bad.h5* ]]
+  [ -z "$output" ]
+  [[ "${#stderr_lines[@]}" = 1 && "$stderr" = *bad.h5* ]]
   run --separate-stderr -65 G bad.h5 --json
   [ -z "$output" ]
   run --separate-stderr -65 ivon-predict bad.h5 --data="$BATS_FILE_TMPDIR/train.h5"
   [ -z "$output" ]
   run --separate-stderr -65 G -q good.h5 bad.h5 # the first is printed when it is known
   [ "${#lines[@]}" = 2 ]
-  mkdir run && touch run/done
+  mkdir run
+  touch run/done
   run --separate-stderr -0 G --follow=run
-  [ "${#lines[@]}" = 1 ] && [[ "$output" = step,train_loss,* ]]
+  [ "${#lines[@]}" = 1 ]
+  [[ "$output" = step,train_loss,* ]]
 }
 
 @test "checkpoints are compared by pairs of an example's losses, which can be written, too" {

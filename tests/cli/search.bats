@@ -1,4 +1,3 @@
-bats_require_minimum_version 1.5.0
 load common
 
 # Three Gaussian clouds in the plane, 100 examples to train and 50 to test, and four points on a line.
@@ -63,7 +62,8 @@ refused() { # STATUS MESSAGE OPTION...
   done < <(tail -n +2 table)
   # The best command, as it is told, trains the same; the checkpoint's own provenance names its folder.
   run --separate-stderr -0 train -f --arch=mlp:2,8,3 --steps=12 --save-every=0 --grid='lr=.05,.2;optimizer=ivon,evon,bbb' -o grid
-  [ "$output" = "$(cat table)" ] && [ -z "$stderr" ]
+  [ "$output" = "$(cat table)" ]
+  [ -z "$stderr" ]
   common=(--no-provenance)
   best=$(train -f --arch=mlp:2,8,3 --steps=12 --save-every=0 --grid='lr=.05,.2;optimizer=ivon,evon,bbb' -o grid 2>&1 > table | grep least)
   [[ $best == "ivon-train: the least leave-one-out loss is that of: ivon-train --no-provenance "*" --lr=.2 --optimizer="*" --output=DIR" ]]
@@ -104,7 +104,9 @@ refused() { # STATUS MESSAGE OPTION...
   until [ -e killed/lr=.2_h0=.1/posterior-00000050.h5 ]; do sleep 0.01; done
   kill -9 $training
   wait $training || true
-  [ ! -s unfinished ] && [ "$(wc -l < killed/grid.csv)" = 5 ] && [ ! -e killed/lr=.2_h0=.2 ]
+  [ ! -s unfinished ]
+  [ "$(wc -l < killed/grid.csv)" = 5 ]
+  [ ! -e killed/lr=.2_h0=.2 ]
   rm killed/lr=.1_h0=.1/log.csv # of a training that ended nothing is made again: its log would be whole
   before=$(stat -c %i killed/lr=.1_h0=.2/posterior-*)
   train "${a[@]}" -o killed -j2 --resume > resumed
@@ -112,7 +114,8 @@ refused() { # STATUS MESSAGE OPTION...
   [ "$(wc -l < killed/lr=.1_h0=.1/log.csv)" = 1 ]
   cp whole/lr=.1_h0=.1/log.csv killed/lr=.1_h0=.1
   diff <(sed 's,killed/,whole/,' resumed) table
-  cmp resumed killed/grid.csv && rm {killed,whole}/grid.csv
+  cmp resumed killed/grid.csv
+  rm {killed,whole}/grid.csv
   same whole killed
   # Where options changed in between, each training says so.
   common=()
@@ -164,7 +167,7 @@ PYTHON
   train "${a[@]}" -q --data=others.h5 -o others
   cmp {run,others}/posterior-00000006.h5
   train "${a[@]}" -q --held-out=.2 -o first
-  ! cmp -s {run,first}/posterior-00000006.h5
+  run -1 cmp -s {run,first}/posterior-00000006.h5
   train --arch=mlp:2,8,3 --steps=6 --save-every=0 --held-out=.2,7 --grid='lr=.1,.2' -o grid -q > table
   [ "$(sed 's/.*_loss.*/held_out_loss/; 1q' table)" = held_out_loss ]
   cmp run/posterior-00000006.h5 grid/lr=.2/posterior-00000006.h5
@@ -221,7 +224,8 @@ PYTHON
   train "${b[@]}" --find-lr=40 -j1 > table
   train "${b[@]}" --find-lr=40 -j3 | cmp - table
   train "${b[@]}" --lr=1e-6 --steps=2 -o plain
-  [ ! -e table.h5 ] && [ "$(ls)" = "plain
+  [ ! -e table.h5 ]
+  [ "$(ls)" = "plain
 table" ]
   # Steps of r multiply what the loss is above its least by (1 - r/s^2)^2: the features are orthonormal.
   $python - <<'PYTHON'

@@ -1,4 +1,3 @@
-bats_require_minimum_version 1.5.0
 load common
 
 # A network of images, and their corruptions by an oracle in double precision; numbers of a channel

@@ -1,5 +1,4 @@
 # Standard input in a file's place.
-bats_require_minimum_version 1.5.0
 load common
 
 setup_file() {

@@ -1,4 +1,3 @@
-bats_require_minimum_version 1.5.0
 load common
 
 # Posteriors with a structure: structured_posterior.py FILE [diagonal] writes one.
@@ -44,7 +43,7 @@ PYTHON
     same p.h5 b.h5
   done
   structured p.h5
-  run ivon-convert p.h5 -f -o a.npz
+  run -0 ivon-convert p.h5 -f -o a.npz
   [ "$output" = "ivon-convert: a.npz: wrote 32 tensors: mean 7, hessian 5, basis_input 3, basis_output 4, spectrum_input 3, spectrum_output 4, gram 1, lowrank_vectors 5; and their structure" ]
 }
 
@@ -91,7 +90,7 @@ assert 'basis_input' not in j and (s['base'], s['blocks'], s['rank']) == ('diago
   grep -qx '  structure       kronecker (4 blocks), low rank 3' text
   grep -qx '  memory          draw 50.1 kB in each thread, covariance 3.9 kB' text # 3 * 4096 * 4 + 3 * 4 * 19 * 4 bytes
   grep -qx '  low rank        values 9.5 to -0.25' text
-  run ivon-info --check p.h5
+  run -0 ivon-info --check p.h5
   [ "$output" = "p.h5: no problems found" ]
   ivon-info --json --tensors p.h5 > p.json
   $python -c "

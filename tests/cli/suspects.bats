@@ -1,4 +1,3 @@
-bats_require_minimum_version 1.5.0
 load common
 
 # A softmax regression, whose outputs without each example an oracle writes down in float64; and

@@ -1,4 +1,3 @@
-bats_require_minimum_version 1.5.0
 load common
 
 # The checkpoints of a training by SGD, run/posterior-*, with their graph; the same, but for a first layer that

@@ -49,7 +49,7 @@ refused() {
   torch_setup
   refused "which 1 of 'first.weight', 'first.mask', 'second.weight' are buffers" copied
   [[ "$output" == *"are buffers, that is, no parameters of the optimizer?" ]]
-  run ivon-convert copied.pt -o x.h5
+  run -65 ivon-convert copied.pt -o x.h5
   [[ "$output" == *"that is, no parameters of the optimizer? --buffers='PATTERN' settles it" ]]
   same copied --buffers='*.mask'
   [[ "$output" == *"by the order of the state dict, 6 tensors in 1 group"* ]]
@@ -79,7 +79,7 @@ refused() {
 @test "the state dict is found, or chosen" {
   torch_setup
   refused "several state dicts: 'model', 'ema'" several
-  run ivon-convert several.pt -o x.h5
+  run -65 ivon-convert several.pt -o x.h5
   [[ "$output" == *"several state dicts: 'model', 'ema'; --key=NAME chooses one" ]]
   AS=several same several --key=ema --buffers=none
   AS=flat same nested --key=model
@@ -133,7 +133,7 @@ converted() {
   torch_setup
   adam="--hessian-from=adam --batch-size=8"
   refused "groups 0 and 1 of the optimizer have parameters of the same shape: which of '0.bias', '1.bias', '2.bias' is whose?" adam-layers --adam=8
-  run ivon-convert adam-layers.pt --hessian-from=adam --batch-size=8 -o x.h5
+  run -65 ivon-convert adam-layers.pt --hessian-from=adam --batch-size=8 -o x.h5
   [[ "$output" == *"is whose? give the optimizer names (named_parameters), or list them (--parameters)" ]]
   refused "the shapes of the optimizer's 6 parameters do not follow the 6 tensors" adam-reversed --adam=8
   same adam-shapes --adam=8
@@ -189,7 +189,7 @@ says() {
   same wrapped
   same own-module
   same flags
-  run ivon-convert flags-strange.pt -o "$BATS_TEST_TMPDIR/none.h5"
+  run -65 ivon-convert flags-strange.pt -o "$BATS_TEST_TMPDIR/none.h5"
   echo "$output"
   [[ "$output" == *"'w'"*"a view with flags"* ]]
 }

@@ -1,4 +1,3 @@
-bats_require_minimum_version 1.5.0
 load common
 
 # Three Gaussian clouds in the plane, 300 examples to train and 150 to test, whose error by the best
@@ -39,9 +38,12 @@ same() { for file in "$1"/*; do cmp "$file" "$2/${file##*/}" || return 1; done; 
 
 @test "a training learns, logs and keeps checkpoints that the other commands read" {
   mlp "$(test_set)" --epochs=10 -o run --seed=1
-  [ "$(ls run | wc -l)" = 12 ] && [ -e run/done ] && [ -e run/posterior-00000150.h5 ]
+  [ "$(ls run | wc -l)" = 12 ]
+  [ -e run/done ]
+  [ -e run/posterior-00000150.h5 ]
   [ "$(head -1 run/log.csv)" = step,epoch,loss,learning_rate,test_loss,test_error,loo_loss,loo_loss_se ]
-  [ "$(wc -l < run/log.csv)" = 151 ] && [ "$(grep -vc ',,,,$' run/log.csv)" = 11 ]
+  [ "$(wc -l < run/log.csv)" = 151 ]
+  [ "$(grep -vc ',,,,$' run/log.csv)" = 11 ]
   below "$(last run 6)" 0.06
   ivon-info --check run/posterior-*.h5 > /dev/null
   [ "$(ivon-info --json run/posterior-00000150.h5 | jq -c '[.step,.n_train,.ess,.weight_decay]')" = '[150,300,300,0.0001]' ]
@@ -59,7 +61,8 @@ same() { for file in "$1"/*; do cmp "$file" "$2/${file##*/}" || return 1; done; 
 
 @test "an epoch has its batches, however many of them a step takes" {
   mlp --epochs=4 --accumulate=3 --save-every=0 -o run # 15 batches an epoch, 60 in all
-  [ "$(wc -l < run/log.csv)" = 21 ] && [ -e run/posterior-00000020.h5 ]
+  [ "$(wc -l < run/log.csv)" = 21 ]
+  [ -e run/posterior-00000020.h5 ]
   [ "$(last run 1),$(last run 2)" = 20,4 ]
 }
 
@@ -91,7 +94,8 @@ same() { for file in "$1"/*; do cmp "$file" "$2/${file##*/}" || return 1; done; 
 
 @test "opposite pairs of steps go on from between the two" {
   mlp --steps=45 --save-every=15 --antithetic -o whole -j1
-  cp -r whole again && rm again/done again/posterior-000000[34]*.h5
+  cp -r whole again
+  rm again/done again/posterior-000000[34]*.h5
   mlp --steps=45 --save-every=15 --antithetic -o again -j3 --resume
   same whole again
 }
@@ -106,7 +110,7 @@ same() { for file in "$1"/*; do cmp "$file" "$2/${file##*/}" || return 1; done; 
     small $option
   done | sort > sums
   [ "$(uniq sums | wc -l)" = 23 ]
-  ! grep -q "$base" sums
+  run -1 grep -q "$base" sums
 }
 
 @test "AdamW and SGD learn and resume too, with momenta that are no Hessian" {
@@ -114,11 +118,12 @@ same() { for file in "$1"/*; do cmp "$file" "$2/${file##*/}" || return 1; done; 
     options=(--arch=mlp:2,16,3 --data="$BATS_FILE_TMPDIR/data.h5:/train" "$(test_set)" --optimizer=$optimizer --lr=0.02 --steps=300 --save-every=120)
     ivon-train "${common[@]}" "${options[@]}" -o $optimizer
     below "$(last $optimizer 6)" 0.06
-    cp -r $optimizer again && rm again/done again/posterior-00000300.h5
+    cp -r $optimizer again
+    rm again/done again/posterior-00000300.h5
     ivon-train "${common[@]}" "${options[@]}" -o again --resume
     same $optimizer again
     rm -r again
-    ! ivon-info --json $optimizer/posterior-00000300.h5 | jq -e .ess
+    [ "$(ivon-info --json $optimizer/posterior-00000300.h5 | jq .ess)" = null ]
   done
   $python -c '
 import h5py
@@ -135,7 +140,8 @@ assert "hessian" not in f and (f["momentum/second_moment/fc1.weight"][()] > 0).a
   kill -INT $training
   status=0
   wait $training || status=$?
-  [ $status = 130 ] && [ ! -e run/done ]
+  [ $status = 130 ]
+  [ ! -e run/done ]
   saved=$(echo run/posterior-*.h5)
   step=$((10#$(tail -1 run/log.csv | cut -d, -f1)))
   [ "$saved" = "run/posterior-$(printf %08d "$step").h5" ]
@@ -151,7 +157,8 @@ assert "hessian" not in f and (f["momentum/second_moment/fc1.weight"][()] > 0).a
   newest=$(ls run/posterior-*.h5 | tail -1)
   [[ $output == *" and $newest stays" ]]
   [ "$newest" = "run/posterior-$(printf %08d "$(last run 1)").h5" ]
-  [ ! -e run/done ] && ivon-info --check run/posterior-00000001.h5 > /dev/null
+  [ ! -e run/done ]
+  ivon-info --check run/posterior-00000001.h5 > /dev/null
   run -65 mlp --steps=1000 --lr=1e30 --h0=0.0001 --save-every=0 -o bare
   [[ $output == *"; bare/log.csv has the losses up to there, and no checkpoint was written" ]]
 }
@@ -189,7 +196,7 @@ assert "hessian" not in f and (f["momentum/second_moment/fc1.weight"][()] > 0).a
   run -64 ivon-train "${common[@]}" "${image[@]}" -o reflected --augment=reflect28
   [ "$output" = "ivon-train: lenet:1,2,28: images of 28 x 28 pixels cannot be reflected by 28, expected fewer than they are wide and high" ]
   ivon-train "${common[@]}" "${image[@]}" -o plain
-  ! cmp -s image/posterior-00000008.h5 plain/posterior-00000008.h5
+  run -1 cmp -s image/posterior-00000008.h5 plain/posterior-00000008.h5
   tokens=(--arch=gpt:7,8,16,1,2 --data="$data:/train" --inputs=tokens --targets=next --batch=30 --save-every=0)
   ivon-train "${common[@]}" "${tokens[@]}" --lr=0.3 --h0=0.05 --beta2=0.99 --epochs=10 -o gpt
   below "$(last gpt 3)" 0.5
@@ -406,7 +413,8 @@ refused() { # STATUS MESSAGE OPTION...
   [ "$output" = "ivon-train: file: is a file, expected a directory" ]
   run -65 mlp --steps=9 -o run --resume --ess=7
   [ "$output" = "ivon-train: run/posterior-00000002.h5: was trained with ess 300 and weight decay 0.0001, expected 7 and 0.0001" ]
-  head -c 2000 run/posterior-00000002.h5 > cut && mv cut run/posterior-00000002.h5
+  head -c 2000 run/posterior-00000002.h5 > cut
+  mv cut run/posterior-00000002.h5
   run -65 mlp --steps=9 -o run --resume
   [[ $output == "ivon-train: run/posterior-00000002.h5: damaged HDF5 file: "*"; remove it to go on from the one before it" ]]
 }

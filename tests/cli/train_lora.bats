@@ -1,4 +1,3 @@
-bats_require_minimum_version 1.5.0
 load common
 
 # Three Gaussian clouds in the plane, and the same turned; a network that knows the first.

@@ -1,4 +1,3 @@
-bats_require_minimum_version 1.5.0
 load common
 
 # The loss of a training that is not the likelihood's own: smoothed labels, weights of classes, dropout.

@@ -1,4 +1,3 @@
-bats_require_minimum_version 1.5.0
 load common
 
 # Three Gaussian clouds in the plane, small images of 2 classes, and tokens.
@@ -48,7 +47,8 @@ for name in ("fc1.weight", "fc2.weight"):
 PYTHON
   ivon-predict -q $last --data="$data" -n 8 --metrics > samples
   ivon-predict -q $last --data="$data" --method=linear --metrics > linear
-  grep -q accuracy samples && grep -q accuracy linear
+  grep -q accuracy samples
+  grep -q accuracy linear
   ivon-sensitivity -q $last --data="$data" --top=3 > top
   ivon-influence -q $last --data="$data" --queries="$data" --rows=0-1 --top=1 > influence
   [ "$(wc -l < top),$(wc -l < influence)" = 4,5 ]
@@ -99,7 +99,8 @@ PYTHON
   common=(--no-provenance -q --optimizer=soap --lr=0.02)
   mlp --steps=150 --save-every=60 --max-factor=10 -o soap -j1
   awk -F, 'END { exit !($3 < 0.5) }' soap/log.csv
-  cp -r soap again && rm again/done again/posterior-00000[15][25]0.h5 # of the step before new bases
+  cp -r soap again
+  rm again/done again/posterior-00000[15][25]0.h5 # of the step before new bases
   mlp --steps=150 --save-every=60 --max-factor=10 -o again -j3 --resume
   same soap again
   last=soap/posterior-00000150.h5
@@ -122,7 +123,8 @@ PYTHON
   common=(--no-provenance -q --optimizer=bbb --lr=0.03 --h0=0.1)
   mlp --steps=150 --save-every=60 --mc-samples=2 -o bbb -j1
   awk -F, 'END { exit !($3 < 0.5) }' bbb/log.csv
-  cp -r bbb again && rm again/done again/posterior-00000[15][25]0.h5
+  cp -r bbb again
+  rm again/done again/posterior-00000[15][25]0.h5
   mlp --steps=150 --save-every=60 --mc-samples=2 -o again -j3 --resume
   same bbb again
   last=bbb/posterior-00000150.h5
@@ -155,7 +157,7 @@ PYTHON
     small $option
   done | sort > sums
   [ "$(uniq sums | wc -l)" = 6 ]
-  ! grep -q "$base" sums
+  run -1 grep -q "$base" sums
   for option in --basis-every=5 --beta3=0.9 --max-factor=15; do
     run -64 mlp $option --steps=1 -o no
     [ "$output" = "ivon-train: ${option%=*} is not for --optimizer=ivon" ]
@@ -183,7 +185,8 @@ PYTHON
   for name in o i; do
     run_train --model=$name.onnx --ess=1e14 --weight-decay=1e-9 --hessian=gradsq --no-rescale-lr -o $name
     run_train --model=$name.onnx -o whole-$name
-    cp -r whole-$name again-$name && rm again-$name/done again-$name/posterior-00000031.h5
+    cp -r whole-$name again-$name
+    rm again-$name/done again-$name/posterior-00000031.h5
     run_train --model=$name.onnx -o again-$name --resume
     same whole-$name again-$name
   done

@@ -1,4 +1,3 @@
-bats_require_minimum_version 1.5.0
 load common
 
 # Three Gaussian clouds in the plane.
@@ -39,7 +38,8 @@ resumes() {
   groups=(--param-group='*.bias:lr=0,weight-decay=0' --param-group='fc2.*:ess=900,h0=0.3,weight-decay=1e-3')
   for method in ivon evon bbb; do
     common=(--no-provenance -q --lr=0.05 --h0=0.1 --optimizer=$method)
-    rm -rf whole && resumes "${groups[@]}"
+    rm -rf whole
+    resumes "${groups[@]}"
     $python - $last <<'PYTHON'
 import sys, h5py
 f = h5py.File(sys.argv[1])
@@ -54,8 +54,10 @@ PYTHON
   run -65 mlp --steps=31 "${groups[0]}" -o whole --resume
   [ "$output" = "ivon-train: whole/posterior-00000020.h5: tensor 'fc2.weight' was trained with ess 900 and weight decay 0.001, expected 300 and 0.0001" ]
   common=(-q --lr=0.02 --optimizer=adamw)
-  rm -r whole && resumes --no-provenance --param-group='*.bias:weight-decay=0' --param-group='fc1*:lr=0.1'
-  rm -r whole && mlp --steps=2 -o whole --param-group='*.bias:weight-decay=0' --param-group='fc1.*:lr=0.1,weight-decay=0.5'
+  rm -r whole
+  resumes --no-provenance --param-group='*.bias:weight-decay=0' --param-group='fc1*:lr=0.1'
+  rm -r whole
+  mlp --steps=2 -o whole --param-group='*.bias:weight-decay=0' --param-group='fc1.*:lr=0.1,weight-decay=0.5'
   common=(--lr=0.02 --optimizer=adamw)
   run -0 mlp --steps=4 -o whole --resume
   [ "${lines[0]}" = 'ivon-train: warning: whole/posterior-00000002.h5: --param-group was *.bias:weight-decay=0 fc1.*:lr=0.1,weight-decay=0.5 and is none: this goes on, but not as one training would have' ]
@@ -130,7 +132,8 @@ assert changed == [11, 21] and (h[0] != np.float32(0.1)).any(), changed
 PYTHON
   resumes --hess-every=7
   common+=(--optimizer=evon)
-  rm -r whole && resumes --hess-every=7 --mc-samples=2
+  rm -r whole
+  resumes --hess-every=7 --mc-samples=2
   common=(-q --lr=0.02)
   for method in bbb adamw sgd soap; do
     refused 64 "--hess-every is not for --optimizer=$method" --hess-every=2 --optimizer=$method
@@ -176,7 +179,10 @@ PYTHON
     nll=$(ivon-predict -q run/posterior-00000021.h5 --data="$data" --mean --metrics | awk '$1 == "nll" { print $2 }')
     awk -F, -v nll="$nll" 'END { exit !($5 - nll < 1e-5 && nll - $5 < 1e-5) }' run/log.csv
     common=(--no-provenance -q --lr=0.05 --optimizer=$method)
-    [[ $method == [ai]* ]] || { rm -rf whole && resumes --average=0.99; }
+    if [[ $method != [ai]* ]]; then
+      rm -rf whole
+      resumes --average=0.99
+    fi
   done
   rm whole/done whole/posterior-00000031.h5
   run -65 mlp --steps=31 -o whole --resume
@@ -207,7 +213,8 @@ PYTHON
   done
   for options in --optimizer=ivon "--optimizer=evon --average=0.9" "--optimizer=soap --average=0.9"; do
     [[ $options == *soap* ]] && common=(--no-provenance -q --lr=0.02)
-    rm -rf whole plain && resumes $options --dtype=bf16
+    rm -rf whole plain
+    resumes $options --dtype=bf16
     mlp --steps=31 --save-every=20 -o plain $options
     $python - <<'PYTHON'
 import h5py, numpy as np

@@ -1,5 +1,4 @@
 # ivon-train's leave-one-out loss, and early stopping by it and by the test loss.
-bats_require_minimum_version 1.5.0
 load common
 
 # Clouds that overlap, of which a training soon learns more than there is to know; numbers on a plane.
@@ -36,7 +35,8 @@ agrees() {
     | awk -F, 'NR == 1 { for (i = 1; i <= NF; i++) of[$i] = i; next }
                { printf "%d,%.9g,%.9g\n", $1, $of["loo_loss"], $of["loo_loss_se"] }' > gen
   awk -F, 'NR > 1 && $7 != "" { print $1 "," $7 "," $8 }' "$1/log.csv" > log
-  [ -s log ] && cmp gen log
+  [ -s log ]
+  cmp gen log
 }
 
 @test "the log has the leave-one-out loss that ivon-predict-gen says of the checkpoints" {
@@ -68,12 +68,16 @@ agrees() {
   awk -F, 'NR > 1 && $7 != "" { if (!n++ || $7 < best) { best = $7; step = $1 } last = $1 }
            END { printf "%d %d\n", step, last }' run/log.csv > steps
   read -r best last < steps
-  [ "$last" = $((best + 8)) ] && [ "$last" -lt 180 ]
-  [ "$(readlink run/best.h5)" = "$(cat run/done)" ] && [ "$(ivon-info --json run/best.h5 | jq .step)" = "$best" ]
+  [ "$last" = $((best + 8)) ]
+  [ "$last" -lt 180 ]
+  [ "$(readlink run/best.h5)" = "$(cat run/done)" ]
+  [ "$(ivon-info --json run/best.h5 | jq .step)" = "$best" ]
   [ -e "run/posterior-$(printf %08d "$last").h5" ]
   # Without checkpoints on the way there are these two.
   train "${options[@]}" --save-every=0 -o few
-  [ "$(ls few | wc -l)" = 5 ] && cmp few/best.h5 run/best.h5 && cmp few/log.csv run/log.csv
+  [ "$(ls few | wc -l)" = 5 ]
+  cmp few/best.h5 run/best.h5
+  cmp few/log.csv run/log.csv
   # The ones that come follow no link.
   ivon-predict-gen -q --follow=few --data="$BATS_FILE_TMPDIR/data.h5:/train" > gen.csv
   [ "$(wc -l < gen.csv)" = 3 ]
@@ -120,7 +124,8 @@ agrees() {
   cut -d, -f7 wide/log.csv
   [ "${lines[1]}" = "ivon-train: warning: step 3: the leave-one-out loss is not finite: the posterior is far too wide for it to mean anything" ]
   [ "${lines[2]}" = "ivon-train: warning: stopped after step 6, 2 evaluations behind: no loo_loss was finite: none is the best" ]
-  [ "$(ls wide | tr '\n' ' ')" = "done log.csv posterior-00000003.h5 posterior-00000006.h5 " ] && [ ! -s wide/done ]
+  [ "$(ls wide | tr '\n' ' ')" = "done log.csv posterior-00000003.h5 posterior-00000006.h5 " ]
+  [ ! -s wide/done ]
 }
 
 @test "patience may be with the test loss, of which all methods have one" {

@@ -1,6 +1,5 @@
 #!/usr/bin/env bats
 # ivon-fit by ranks: the bytes of one process, also where another number of ranks goes on.
-bats_require_minimum_version 1.5.0
 load mpi.bash
 
 # A network of two layers, and many examples beside the 150 of train.h5.

@@ -1,6 +1,5 @@
 #!/usr/bin/env bats
 # ivon-influence by ranks: the bytes of one process, and one line where a rank fails.
-bats_require_minimum_version 1.5.0
 load mpi.bash
 
 # influence LAUNCHER... -- ARGUMENT...: of tiles of two examples, so that every rank has several blocks.

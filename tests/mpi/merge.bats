@@ -1,6 +1,5 @@
 #!/usr/bin/env bats
 # ivon-merge by ranks: the bytes of one process in every format, and old or whole whatever happens.
-bats_require_minimum_version 1.5.0
 load mpi.bash
 
 # A base and two models whose tensors are of several jobs, of one, and of less.

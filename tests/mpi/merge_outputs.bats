@@ -1,6 +1,5 @@
 #!/usr/bin/env bats
 # ivon-merge by ranks: what rank 0 does alone, ranks that do not see one directory, and ranks that are killed.
-bats_require_minimum_version 1.5.0
 load mpi.bash
 
 M() { ivon-merge -q --no-provenance -f "$@"; }

@@ -1,3 +1,5 @@
+bats_require_minimum_version 1.5.0
+
 # The launchers of the MPIs that the build found. On a machine that has none the test is skipped.
 each_mpi() {
   local found=()

@@ -1,6 +1,5 @@
 #!/usr/bin/env bats
 # ivon-predict by ranks: the bytes of one process, in tables and metrics.
-bats_require_minimum_version 1.5.0
 load mpi.bash
 
 # same COUNT ARGUMENT...: standard output, and out.h5 if it is made, are those of one process.

@@ -1,6 +1,5 @@
 #!/usr/bin/env bats
 # ivon-predict-gen by ranks: the bytes of one process.
-bats_require_minimum_version 1.5.0
 load mpi.bash
 
 G() { "$@" ivon-predict-gen -q step-0.h5 step-3.h5 step-10.h5 --data=train.h5 --test=test.h5 --batch=2 --no-provenance -f -o rows.h5 --pointwise=points.csv "${more[@]}"; }
