@@ -1,4 +1,4 @@
-/* One metric, as an object or a line. */
+/* Metrics as objects, or a line of one. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -13,6 +13,14 @@ json_t *predict_metric_json(const struct ivon_metric *metric, double monte_carlo
     json_object_set_new(object, "standard_error", report_json_number(metric->standard_error));
     if (!isnan(monte_carlo_error))
         json_object_set_new(object, "monte_carlo_error", report_json_number(monte_carlo_error));
+    return object;
+}
+
+json_t *predict_metrics_json(const struct ivon_metric *metrics, size_t count)
+{
+    json_t *object = json_object();
+    for (size_t i = 0; i < count; i++)
+        json_object_set_new(object, metrics[i].name, predict_metric_json(&metrics[i], NAN));
     return object;
 }
 

@@ -1,7 +1,7 @@
-/* ivon-predict: parsed by predict/options.c, printed by predict/output.c; --average is
-   predict/average.c, --calibration is predict/calibrated.c, --acquire is predict/acquire.c,
-   metrics of rows are predict/further.c, --shift is predict/shift.c, the sheet of metrics that it
-   and --each print predict/sheet.c. */
+/* ivon-predict: parsed by predict/options.c; predict/output.c puts the outputs together, of which
+   predict/output.h lists the parts; --average is predict/average.c, --calibration is
+   predict/calibrated.c, --acquire is predict/acquire.c, metrics of rows are predict/further.c,
+   --shift is predict/shift.c, the sheet of metrics that it and --each print predict/sheet.c. */
 #ifndef CMD_PREDICT_PREDICT_H
 #define CMD_PREDICT_PREDICT_H
 
@@ -182,10 +182,11 @@ void predict_sheet_add(struct predict_sheet *sheet, json_t *keys, const struct i
                        size_t count);
 int predict_sheet_finish(struct predict_sheet *sheet, struct ivon_error *error);
 
-/* A metric as an object, or as a line (predict/metric.c). */
+/* A metric as an object, or as a line, or several as an object (predict/metric.c). */
 json_t *predict_metric_json(const struct ivon_metric *metric, double monte_carlo_error);
 void predict_print_metric(const char *prefix, const struct ivon_metric *metric,
                           double monte_carlo_error);
+json_t *predict_metrics_json(const struct ivon_metric *metrics, size_t count);
 
 /* Averages files of predictions, with the data's targets where they are given. */
 int predict_average(struct predict_command *command, const char *provenance,
