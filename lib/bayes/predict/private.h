@@ -1,5 +1,6 @@
 /*
- * The inside of a predictor: checked and set up by predict.c, run by predict/run.c.
+ * The inside of a predictor: set up by predict.c, with the sizes that block.c gives it, and run by
+ * run.c.
  */
 #ifndef BAYES_PREDICT_PRIVATE_H
 #define BAYES_PREDICT_PRIVATE_H
@@ -52,6 +53,26 @@ struct ivon_predictor {
     struct moments nll_at_mean; /* over rows */
     struct meter meter;
 };
+
+/* Reads and checks the options that were given (options.c). */
+int predict_options_read(struct ivon_predict_options *options,
+                         const struct ivon_predict_options *given, struct ivon_error *error);
+
+/* Returns whether a regression's noise is known; whether what is predicted gives targets a
+   likelihood; and whether predictions of so many members vary. */
+bool predict_options_know_noise(const struct ivon_predict_options *options);
+bool predict_options_have_density(const struct ivon_predict_options *options);
+bool predict_options_vary(const struct ivon_predict_options *options, size_t members);
+
+/* Chooses the tile by the first member, and checks that all have such outputs. */
+int predictor_choose_tile(struct ivon_predictor *predictor, struct ivon_error *error);
+
+/* Halves the tile until the memory holds several, which those of large vocabularies exceed. */
+int predictor_fit_tile(struct ivon_predictor *predictor, struct ivon_error *error);
+
+/* Chooses the sizes of block, piece and wave, which are those of rank 0, and allocates the arrays
+   of a block and of a piece's results. */
+int predictor_make_block(struct ivon_predictor *predictor, struct ivon_error *error);
 
 /* Batch-norm statistics of a member's network, computed anew for given weights. */
 int recalibrate(const struct ivon_predictor *predictor, const struct member *member,
