@@ -71,17 +71,17 @@ static const struct argp_option option_table[] = {
 };
 
 static const struct plot_kind kinds[] = {
-    {"generalization", "Loss on unseen data, predicted from the training data", 0, 0, false,
+    {"generalization", "Loss on unseen data, predicted from the training data", 0, 0, false, NULL,
      plot_generalization},
-    {"reliability", "Reliability", 520, 0, false, plot_reliability},
-    {"sensitivity", "Dependence on each training example", 640, 420, true, plot_histogram},
-    {"images", NULL, 0, 0, true, plot_images},
-    {"influence", NULL, 0, 0, true, plot_influence},
-    {"sweep", "Merged models by their scaling", 0, 0, false, plot_sweep},
-    {"samples", "Predictions averaged over weight samples", 0, 0, false, plot_samples},
-    {"shift", "Predictions of corrupted images", 0, 0, false, plot_shift},
-    {"rates", "A sweep of the learning rate", 0, 0, false, plot_rates},
-    {"front", "Merged models, on two data sets", 640, 520, false, plot_front},
+    {"reliability", "Reliability", 520, 0, false, "max_probability", plot_reliability},
+    {"sensitivity", "Dependence on each training example", 640, 420, true, NULL, plot_histogram},
+    {"images", NULL, 0, 0, true, NULL, plot_images},
+    {"influence", NULL, 0, 0, true, NULL, plot_influence},
+    {"sweep", "Merged models by their scaling", 0, 0, false, NULL, plot_sweep},
+    {"samples", "Predictions averaged over weight samples", 0, 0, false, NULL, plot_samples},
+    {"shift", "Predictions of corrupted images", 0, 0, false, NULL, plot_shift},
+    {"rates", "A sweep of the learning rate", 0, 0, false, NULL, plot_rates},
+    {"front", "Merged models, on two data sets", 640, 520, false, NULL, plot_front},
 };
 enum { KINDS = sizeof kinds / sizeof kinds[0] };
 
@@ -315,8 +315,10 @@ static int plot_put(const struct plot_command *command, const char *picture, siz
 
 static int run_plot(struct plot_command *command)
 {
-    const struct ivon_table_reader_options options = {.size = sizeof options,
-                                                      .no_sandbox = command->dataset.no_sandbox};
+    const struct ivon_table_reader_options options = {
+        .size = sizeof options,
+        .no_sandbox = command->dataset.no_sandbox,
+        .unfold = command->kind->unfold ? command->kind->unfold : command->column};
     struct script *script = &command->script;
     struct ivon_error error;
     char *picture = NULL;

@@ -45,6 +45,7 @@ struct plot_kind {
     const char *name, *title;
     int width, height; /* of the picture; 0: the kind finds them itself */
     bool one_file;
+    const char *unfold; /* its column that may have a list for each row; null: that of --column */
     int (*draw)(struct plot_command *command, struct ivon_error *error);
 };
 

@@ -11,6 +11,9 @@
  *   CSV         RFC 4180 with commas, empty lines and spaces around fields passed over; the first
  *               line is a header when one of its fields is not a number, else columns are named
  *               "1", "2", …
+ *
+ * HDF5 and JSON Lines have the tokens of an example in one row, where CSV has a row for each of
+ * them: `unfold` reads the first two as the third.
  */
 #ifndef IVON_TABLE_READER_H
 #define IVON_TABLE_READER_H
@@ -33,6 +36,15 @@ struct ivon_table_reader_options {
     bool no_sandbox;
     /* Memory: for decompressing, and for a line of JSON; 0: 64 MiB. */
     struct ivon_resources resources;
+    /*
+     * The name of a column. Where a row has a list of numbers there (JSON Lines), or the column has
+     * two axes (HDF5), the table's rows are the elements of these lists, whose lengths may differ.
+     * Of other columns, lists as long give each row their element, and what is no list is repeated.
+     * A column `token` counts the elements of each list from 0, and in HDF5 a column `index` the
+     * lists, where the file has no such columns. Null, or a column that is not there or has no
+     * lists: rows are the file's. Not needed after opening.
+     */
+    const char *unfold;
 };
 
 /* See struct ivon_table_reader_options. */

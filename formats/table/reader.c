@@ -39,6 +39,12 @@ int reader_add(struct ivon_table_reader *reader, const char *name, size_t size,
     return 0;
 }
 
+int reader_unfold(struct ivon_table_reader *reader, const char *name, struct ivon_error *error)
+{
+    reader->unfolded = strdup(name);
+    return reader->unfolded ? 0 : ivon_error_memory(error);
+}
+
 static int open_mapped(struct ivon_table_reader *reader, struct mapped_file *file,
                        struct ivon_error *error)
 {
@@ -81,6 +87,7 @@ int ivon_table_reader_open(struct ivon_table_reader **out, const char *path,
         code = reader->path ? mapped_open(&file, path, error) : ivon_error_memory(error);
     if (!code)
         code = open_mapped(reader, &file, error);
+    reader->options.unfold = NULL; /* the caller's */
     mapped_close(&file);
     if (code)
         ivon_table_reader_close(reader);
@@ -98,6 +105,7 @@ void ivon_table_reader_close(struct ivon_table_reader *reader)
     for (size_t i = 0; i < reader->count; i++)
         free(reader->names[i]);
     free(reader->names);
+    free(reader->unfolded);
     free(reader->path);
     free(reader);
 }

@@ -35,6 +35,10 @@ struct reader_class {
 
 extern const struct reader_class reader_hdf5, reader_jsonl, reader_csv;
 
+/* The columns that count elements and lists where rows are elements of lists. */
+#define READER_TOKEN "token"
+#define READER_INDEX "index"
+
 struct ivon_table_reader {
     const struct reader_class *class;
     char *path;
@@ -42,8 +46,12 @@ struct ivon_table_reader {
     char **names;
     size_t count, capacity;
     uint64_t rows;
-    void *self; /* the format's own */
+    char *unfolded; /* the column whose elements are the rows; null: rows are the file's */
+    void *self;     /* the format's own */
 };
+
+/* From here on the elements of a column of lists are the rows. */
+int reader_unfold(struct ivon_table_reader *reader, const char *name, struct ivon_error *error);
 
 /* Appends a column; null bytes in its name become '?'. */
 int reader_add(struct ivon_table_reader *reader, const char *name, size_t size,

@@ -7,6 +7,11 @@
 #include "core/error.h"
 #include "formats/table/reader.h"
 
+struct reader_jsonl {
+    struct mapped_file file;
+    bool counted; /* the last column counts the elements of lists, and is not in the file */
+};
+
 /* The lines that are still to be read. */
 struct lines {
     const char *at, *end;
@@ -74,20 +79,50 @@ static int next_object(const struct ivon_table_reader *reader, struct lines *lin
 
 static struct lines all_lines(const struct ivon_table_reader *reader)
 {
-    const struct mapped_file *file = reader->self;
-    const char *data = (const char *)file->data;
-    return (struct lines){data, data + file->size, 0};
+    const struct reader_jsonl *jsonl = reader->self;
+    const char *data = (const char *)jsonl->file.data;
+    return (struct lines){data, data + jsonl->file.size, 0};
 }
 
+/* Returns whether it is a list whose elements are neither lists nor objects, as the first tells. */
+static bool is_flat_list(const json_t *value)
+{
+    const json_t *first = json_array_get(value, 0);
+    return json_is_array(value) && !json_is_array(first) && !json_is_object(first);
+}
+
+/* Adds the columns that the first object has, after it was seen whether rows are its elements. */
 static int add_members(struct ivon_table_reader *reader, json_t *object, struct ivon_error *error)
 {
-    const char *name;
+    struct reader_jsonl *jsonl = reader->self;
+    const char *unfold = reader->options.unfold, *name;
     json_t *value;
     int code = 0;
-    json_object_foreach(object, name,
-                        value) if (!code && !json_is_array(value) && !json_is_object(value))
-        code = reader_add(reader, name, strlen(name), error);
+    if (unfold && is_flat_list(json_object_get(object, unfold)))
+        code = reader_unfold(reader, unfold, error);
+    json_object_foreach(object, name, value)
+    {
+        bool flat = !json_is_array(value) && !json_is_object(value);
+        if (!code && (flat || (reader->unfolded && is_flat_list(value))))
+            code = reader_add(reader, name, strlen(name), error);
+    }
+    jsonl->counted = reader->unfolded && !json_object_get(object, READER_TOKEN);
+    if (!code && jsonl->counted)
+        code = reader_add(reader, READER_TOKEN, strlen(READER_TOKEN), error);
     return code;
+}
+
+/* How many rows an object makes. */
+static int count_rows_of(const struct ivon_table_reader *reader, const struct lines *lines,
+                         const json_t *object, size_t *rows, struct ivon_error *error)
+{
+    const json_t *list = reader->unfolded ? json_object_get(object, reader->unfolded) : NULL;
+    *rows = list ? json_array_size(list) : 1;
+    if (!reader->unfolded || json_is_array(list))
+        return 0;
+    return ivon_error_set(error, IVON_ERROR_DATA,
+                          "%s: line %llu: '%s' is no list, as it is in the first line",
+                          reader->path, lines->line, reader->unfolded);
 }
 
 static int open_jsonl(struct ivon_table_reader *reader, struct mapped_file *file,
@@ -95,15 +130,22 @@ static int open_jsonl(struct ivon_table_reader *reader, struct mapped_file *file
 {
     json_t *object;
     int code;
-    reader->self = malloc(sizeof *file);
-    if (!reader->self)
+    bool first = true;
+    struct reader_jsonl *jsonl = calloc(1, sizeof *jsonl);
+    if (!jsonl)
         return ivon_error_memory(error);
-    *(struct mapped_file *)reader->self = *file;
+    reader->self = jsonl;
+    jsonl->file = *file;
     *file = (struct mapped_file){0};
     struct lines lines = all_lines(reader);
     while (!(code = next_object(reader, &lines, &object, error)) && object) {
-        if (!reader->rows++)
+        size_t rows = 0;
+        if (first)
             code = add_members(reader, object, error);
+        if (!code)
+            code = count_rows_of(reader, &lines, object, &rows, error);
+        first = false;
+        reader->rows += rows;
         json_decref(object);
         if (code)
             break;
@@ -143,24 +185,68 @@ static int fill_cell(struct reader_cell *cell, const json_t *value, bool wants_t
     return 0;
 }
 
+/* A column that is handed out, row by row. */
+struct column_visit {
+    struct ivon_table_reader *reader;
+    size_t column;
+    const struct reader_visitor *visitor;
+    struct lines lines;
+    uint64_t row;
+};
+
+static int visit_value(struct column_visit *visit, const json_t *value, struct ivon_error *error)
+{
+    struct reader_cell cell = {.line = visit->lines.line};
+    char *made = NULL;
+    int code = fill_cell(&cell, value, visit->visitor->wants_text, &made, error);
+    if (!code)
+        code = visit->visitor->on_cell(visit->visitor->context, visit->reader, visit->column,
+                                       visit->row++, &cell, error);
+    free(made);
+    return code;
+}
+
+/* The number of an element in its list. */
+static int visit_count(struct column_visit *visit, size_t element, struct ivon_error *error)
+{
+    json_t *number = json_integer((json_int_t)element);
+    int code = number ? visit_value(visit, number, error) : ivon_error_memory(error);
+    json_decref(number);
+    return code;
+}
+
+/* The rows of one object. */
+static int visit_object(struct column_visit *visit, const json_t *object, struct ivon_error *error)
+{
+    const struct ivon_table_reader *reader = visit->reader;
+    const struct reader_jsonl *jsonl = reader->self;
+    const char *name = reader->names[visit->column];
+    bool counts = jsonl->counted && visit->column == reader->count - 1;
+    const json_t *value = json_object_get(object, name);
+    bool list = reader->unfolded && json_is_array(value) && !counts;
+    size_t rows;
+    int code = count_rows_of(reader, &visit->lines, object, &rows, error);
+    if (!code && list && json_array_size(value) != rows)
+        return ivon_error_set(
+            error, IVON_ERROR_DATA, "%s: line %llu: '%s' has %zu elements, but '%s' %zu",
+            reader->path, visit->lines.line, name, json_array_size(value), reader->unfolded, rows);
+    for (size_t i = 0; i < rows && visit->row < reader->rows && !code; i++)
+        code = counts ? visit_count(visit, i, error)
+                      : visit_value(visit, list ? json_array_get(value, i) : value, error);
+    return code;
+}
+
 static int reader_jsonl_visit(struct ivon_table_reader *reader, size_t column,
                               const struct reader_visitor *visitor, struct ivon_error *error)
 {
-    struct lines lines = all_lines(reader);
+    struct column_visit visit = {reader, column, visitor, all_lines(reader), 0};
     json_t *object;
     int code = 0;
-    for (uint64_t row = 0; row < reader->rows && !code; row++) {
-        struct reader_cell cell = {0};
-        char *made = NULL;
-        code = next_object(reader, &lines, &object, error);
+    while (visit.row < reader->rows && !code) {
+        code = next_object(reader, &visit.lines, &object, error);
         if (code || !object)
             break;
-        code = fill_cell(&cell, json_object_get(object, reader->names[column]), visitor->wants_text,
-                         &made, error);
-        cell.line = lines.line;
-        if (!code)
-            code = visitor->on_cell(visitor->context, reader, column, row, &cell, error);
-        free(made);
+        code = visit_object(&visit, object, error);
         json_decref(object);
     }
     return code;
@@ -168,9 +254,10 @@ static int reader_jsonl_visit(struct ivon_table_reader *reader, size_t column,
 
 static void close_jsonl(struct ivon_table_reader *reader)
 {
-    if (reader->self)
-        mapped_close(reader->self);
-    free(reader->self);
+    struct reader_jsonl *jsonl = reader->self;
+    if (jsonl)
+        mapped_close(&jsonl->file);
+    free(jsonl);
 }
 
 const struct reader_class reader_jsonl = {.recognise = reader_jsonl_recognise,

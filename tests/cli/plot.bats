@@ -4,7 +4,7 @@ setup_file() {
   export PYTHONPATH=$BATS_TEST_DIRNAME/../oracle PYTHONDONTWRITEBYTECODE=1
   cd "$BATS_FILE_TMPDIR"
   /usr/bin/python3 - <<'PYTHON'
-import csv, h5py, numpy as np
+import csv, h5py, json, numpy as np
 r = np.random.default_rng(0)
 def table(path, names, rows):
     with open(path, "w") as f:
@@ -37,6 +37,14 @@ table("shuffled.csv", ["max_probability", "index", "prediction"],
 table("labelled.csv", ["label", "prediction", "max_probability"], zip(labels, prediction, confidence))
 table("tokens.csv", ["index", "token", "prediction", "max_probability"],
       [[i // 2, i % 2, p, c] for i, (p, c) in enumerate(zip(prediction, confidence))])
+with open("tokens.jsonl", "w") as f: # a line for each sequence, as those of tokens are written
+    for k, i in enumerate(range(0, n, 2)):
+        json.dump({"index": k, "prediction": prediction[i:i + 2].tolist(), "probabilities": [[0, 1]] * 2,
+                   "max_probability": confidence[i:i + 2].tolist()}, f)
+        f.write("\n")
+with h5py.File("tokens.h5", "w") as f:
+    f["prediction"], f["max_probability"] = prediction.reshape(-1, 2), confidence.reshape(-1, 2)
+    f["probabilities"], f["pooled"] = np.zeros((n // 2, 2, 3)), np.zeros((n // 2, 7))
 with h5py.File("p.h5", "w") as f:
     f["prediction"], f["max_probability"], f["probabilities"] = prediction, confidence, np.zeros((n, 3))
 with h5py.File("data.h5", "w") as f:
@@ -242,9 +250,9 @@ assert len(bars) == len(used)
 on_axis(np.array(bars), count)'
   plot reliability shuffled.csv --data=data.h5 -o "$at/shuffled.svg"
   plot reliability labelled.csv -o "$at/labelled.svg"
-  plot reliability tokens.csv --data=data.h5:/tokens -o "$at/tokens.svg"
+  for kind in csv jsonl h5; do plot reliability tokens.$kind --data=data.h5:/tokens -o "$at/tokens-$kind.svg"; done
   plot reliability p.h5 --data=data.h5 -o "$at/hdf5.svg"
-  for name in shuffled labelled tokens hdf5; do cmp "$at/p.svg" "$at/$name.svg"; done
+  for name in shuffled labelled tokens-csv tokens-jsonl tokens-h5 hdf5; do cmp "$at/p.svg" "$at/$name.svg"; done
   plot reliability p.csv p.csv --data=data.h5 --bins=5 -o "$at/two.svg"
   check "$at/two.svg" 'assert sum("p.csv: calibration error" in t for t in texts) == 2'
 }

@@ -45,10 +45,11 @@ static inline void read_column(struct ivon_table_reader *columns, size_t column)
     free(numbers);
 }
 
-static inline int read_table(const uint8_t *data, size_t size)
+/* The table, where `unfold` is not null by the elements of that column. */
+static inline int read_table_by(const uint8_t *data, size_t size, const char *unfold)
 {
-    static const struct ivon_table_reader_options options = {.size = sizeof options,
-                                                             .resources.memory = 4 << 20};
+    const struct ivon_table_reader_options options = {
+        .size = sizeof options, .resources.memory = 4 << 20, .unfold = unfold};
     struct ivon_table_reader *columns = NULL;
     struct ivon_error error = {0};
     int code = ivon_table_reader_open(&columns, input_file(0, data, size), &options, &error);
@@ -59,6 +60,12 @@ static inline int read_table(const uint8_t *data, size_t size)
             read_column(columns, i);
     ivon_table_reader_close(columns);
     return code ? -1 : 0;
+}
+
+static inline int read_table(const uint8_t *data, size_t size)
+{
+    int unfolded = read_table_by(data, size, "p");
+    return read_table_by(data, size, NULL) ? unfolded : 0;
 }
 
 #endif

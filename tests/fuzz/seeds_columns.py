@@ -18,6 +18,10 @@ for name, options in [("plain", {}), ("chunked", dict(chunks=True, compression="
         for key in ("step", "loss"):
             f.create_dataset(key, data=np.array([r[key] for r in rows]), **options)
         f["p"] = np.array([r["p"] for r in rows])
+with h5py.File("tokens.h5", "w") as f:
+    f["p"], f["loss"], f["step"], f["other"] = np.zeros((3, 4)), np.zeros((3, 4)), np.zeros(3), np.zeros((3, 5))
+with h5py.File("no-tokens.h5", "w") as f:
+    f["p"], f["step"] = np.zeros((3, 0)), np.zeros(3)
 with h5py.File("rows-differ.h5", "w") as f:
     f["a"], f["b"] = np.zeros(3), np.zeros(4)
 with h5py.File("no-column.h5", "w") as f:
@@ -26,6 +30,7 @@ with h5py.File("no-column.h5", "w") as f:
 lines = [json.dumps(r) for r in rows]
 open("rows.jsonl", "w").write("\n".join(lines) + "\n")
 open("gaps.jsonl", "w").write("\r\n\n".join(lines))
+open("ragged.jsonl", "w").write('{"step":1,"p":[1,2],"q":[3,"x"]}\n{"step":2,"p":[],"q":[]}\n{"step":3,"p":[4]}\n')
 csv = ["step,method,\"lo\"\"ss\""] + [f"{r['step']},\"{r['method']}, \"\"x\"\"\",{r['loss']}" for r in rows]
 open("rows.csv", "w").write("\n".join(csv) + "\n")
 open("windows.csv", "w", newline="").write("\ufeff" + "\r\n".join(csv))

@@ -10,14 +10,20 @@
 #include "ivon/input.h"
 #include "ivon/table.h"
 
-static struct ivon_table_reader *open_table(const char *path)
+static struct ivon_table_reader *open_unfolded(const char *path, const char *unfold)
 {
+    const struct ivon_table_reader_options options = {.size = sizeof options, .unfold = unfold};
     struct ivon_table_reader *columns = NULL;
     struct ivon_error error = {.message = "none"};
-    if (ivon_table_reader_open(&columns, path, NULL, &error))
+    if (ivon_table_reader_open(&columns, path, unfold ? &options : NULL, &error))
         fail_msg("%s", error.message);
     assert_string_equal(ivon_table_reader_path(columns), path);
     return columns;
+}
+
+static struct ivon_table_reader *open_table(const char *path)
+{
+    return open_unfolded(path, NULL);
 }
 
 static void check_numbers(struct ivon_table_reader *columns, const char *name,
@@ -139,15 +145,84 @@ static void reads_json_lines(void **state)
     ivon_table_reader_close(columns);
 }
 
-/* Opening it, or else reading its column 'b' as numbers, fails. */
-static void refused(const char *text, size_t size, const char *message)
+/* Two examples of three tokens, of which the network has two outputs. */
+static void write_tokens(const char *path, enum ivon_table_format format)
 {
+    static const struct ivon_column described[] = {
+        {.name = "class", .dtype = IVON_I64, .rank = 1, .shape = {3}},
+        {.name = "p", .dtype = IVON_F32, .rank = 2, .shape = {3, 2}},
+        {.name = "loss", .dtype = IVON_F64, .rank = 1, .shape = {3}}};
+    static const int64_t class[] = {3, 2, 1, 0, 5, 4};
+    static const double loss[] = {INFINITY, NAN, 0.5, -1, 2, 3};
+    static const float p[12] = {0};
+    const struct ivon_table_options options = {
+        .size = sizeof options, .format = format, .rows = 2, .tokens = 3};
+    const void *const data[] = {class, p, loss};
+    struct ivon_table *table = NULL;
+    struct ivon_error error = {.message = "none"};
+    if (ivon_table_create(&table, path, described, 3, &options, &error) ||
+        ivon_table_append(table, 2, data, &error) || ivon_table_commit(table, &error))
+        fail_msg("%s", error.message);
+    ivon_table_close(table);
+}
+
+static void reads_tokens_as_rows(void **state)
+{
+    (void)state;
+    static const char *const paths[] = {"t.csv", "t.jsonl", "t.h5"};
+    static const enum ivon_table_format formats[] = {IVON_CSV, IVON_JSONL, IVON_HDF5};
+    for (int i = 0; i < 3; i++) {
+        write_tokens(paths[i], formats[i]);
+        struct ivon_table_reader *columns = open_unfolded(paths[i], "loss");
+        assert_int_equal(ivon_table_reader_rows(columns), 6);
+        check_numbers(columns, "index", (const double[]){0, 0, 0, 1, 1, 1});
+        check_numbers(columns, "token", (const double[]){0, 1, 2, 0, 1, 2});
+        check_numbers(columns, "class", (const double[]){3, 2, 1, 0, 5, 4});
+        check_numbers(columns, "loss", (const double[]){INFINITY, NAN, 0.5, -1, 2, 3});
+        check_texts(columns, "token", "0|1|2|0|1|2|");
+        assert_false(ivon_table_reader_has(columns, "p"));
+        ivon_table_reader_close(columns);
+    }
+    /* A column of lists of lists has no elements that could be rows, and an absent one none. */
+    struct ivon_table_reader *columns = open_unfolded("t.jsonl", "p");
+    assert_int_equal(ivon_table_reader_rows(columns), 2);
+    assert_int_equal(ivon_table_reader_count(columns), 1);
+    ivon_table_reader_close(columns);
+    write_table("lists.h5", IVON_HDF5);
+    columns = open_unfolded("lists.h5", "absent");
+    check_numbers(columns, "step", (const double[]){3, 20, 0x1p53});
+    assert_false(ivon_table_reader_has(columns, "index"));
+    ivon_table_reader_close(columns);
+    columns = open_unfolded("lists.h5", "p"); /* one axis beside it is repeated */
+    check_numbers(columns, "step", (const double[]){3, 3, 20, 20, 0x1p53, 0x1p53});
+    check_numbers(columns, "p", (const double[]){0.5, 1, 2, 3, 4, 5});
+    ivon_table_reader_close(columns);
+}
+
+static void reads_lists_of_any_length(void **state)
+{
+    (void)state;
+    write_text("u.jsonl", "{\"token\": [7, 8], \"a\": [1, null], \"b\": \"x\"}\n"
+                          "{\"token\": [], \"a\": [], \"b\": \"y\"}\n"
+                          "{\"token\": [9], \"a\": [\"Infinity\"]}\n");
+    struct ivon_table_reader *columns = open_unfolded("u.jsonl", "a");
+    assert_int_equal(ivon_table_reader_count(columns), 3);
+    check_numbers(columns, "a", (const double[]){1, NAN, INFINITY});
+    check_numbers(columns, "token", (const double[]){7, 8, 9}); /* the file's own */
+    check_texts(columns, "b", "x|x||");
+    ivon_table_reader_close(columns);
+}
+
+/* Opening it, or else reading its column 'b' as numbers, fails. */
+static void refused_unfolded(const char *text, size_t size, const char *unfold, const char *message)
+{
+    const struct ivon_table_reader_options options = {.size = sizeof options, .unfold = unfold};
     struct ivon_table_reader *columns = NULL;
     struct ivon_error error = {.message = "none"};
     double numbers[8];
     size_t column;
     write_file("c", text, size);
-    int code = ivon_table_reader_open(&columns, "c", NULL, &error);
+    int code = ivon_table_reader_open(&columns, "c", &options, &error);
     if (!code)
         code = ivon_table_reader_find(columns, "b", &column, &error);
     if (!code)
@@ -157,7 +232,8 @@ static void refused(const char *text, size_t size, const char *message)
         fail_msg("%d '%s', expected '%s'", code, error.message, message);
 }
 
-#define REFUSED(text, message) refused(text, sizeof text - 1, message)
+#define REFUSED(text, message)          refused_unfolded(text, sizeof text - 1, NULL, message)
+#define REFUSED_UNFOLDED(text, message) refused_unfolded(text, sizeof text - 1, "a", message)
 
 static void refuses(void **state)
 {
@@ -183,6 +259,11 @@ static void refuses(void **state)
     REFUSED("{\"b\": 1}\n\n[1]\n", "c: line 3: is no object");
     REFUSED("{\"b\": 1}\n{\"b\": \n1}\n", "c: line 2: unexpected token near end of file");
     REFUSED("{\"b\": 1}\n{\"b\": 1, \"b\": 2}\n", "c: line 2: duplicate object key near '\"b\"'");
+    REFUSED_UNFOLDED("{\"a\": [1], \"b\": 1}\n{\"a\": 1, \"b\": 1}\n",
+                     "c: line 2: 'a' is no list, as it is in the first line");
+    REFUSED_UNFOLDED("{\"a\": [1, 2], \"b\": [1]}\n", "c: line 1: 'b' has 1 elements, but 'a' 2");
+    REFUSED_UNFOLDED("{\"a\": [1, 2], \"b\": [1, [2]]}\n",
+                     "c: row 1 (line 1), column 'b': found '[2]', expected a number");
     struct ivon_table_reader *columns = NULL;
     struct ivon_error error;
     assert_int_equal(ivon_table_reader_open(&columns, "nowhere", NULL, &error), IVON_ERROR_INPUT);
@@ -265,6 +346,8 @@ int main(void)
         cmocka_unit_test(reads_what_is_written),
         cmocka_unit_test(reads_csv),
         cmocka_unit_test(reads_json_lines),
+        cmocka_unit_test(reads_tokens_as_rows),
+        cmocka_unit_test(reads_lists_of_any_length),
         cmocka_unit_test(refuses),
         cmocka_unit_test(stops),
         cmocka_unit_test(writes_whole_outputs),
