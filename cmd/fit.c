@@ -349,11 +349,18 @@ static void describe_plan(const struct fit_command *command)
         report_note("then %zu passes for products with the curvature", plan.products);
 }
 
+/* By rank 0, to which others give what they hold of the vectors until it has written all. */
 static int fit_write(struct fit_command *command, json_t *provenance, struct ivon_error *error)
 {
+    if (!ranks_first() && !command->options.rank)
+        return 0;
     int code = ivon_fit_source(&command->result, command->fit, command->graph, command->graph_size,
                                error);
-    return code ? code : fit_write_result(command, provenance, error);
+    if (!code && ranks_first())
+        code = fit_write_result(command, provenance, error);
+    ivon_source_close(command->result);
+    command->result = NULL;
+    return code;
 }
 
 /* Of rank 0, which writes them. */
@@ -402,7 +409,7 @@ static int fit_run_all(struct fit_command *command, json_t *provenance, struct i
         code = fit_validate(command, error);
     if (!code && command->options.rank)
         code = fit_state_run(command, ivon_fit_correct, error);
-    if (!code && ranks_first())
+    if (!code)
         code = fit_write(command, provenance, error);
     progress_end(&progress);
     return code;

@@ -37,6 +37,9 @@ struct fit_command {
     bool part_exists, part_kept;
 };
 
+/* The threads that read what is written: one, where ranks hold a part of it together. */
+int fit_write_threads(const struct fit_command *command);
+
 /* Writes the result that was made. */
 int fit_write_result(struct fit_command *command, json_t *provenance, struct ivon_error *error);
 

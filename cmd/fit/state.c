@@ -29,7 +29,7 @@ static int write_part(const struct fit_command *command, struct ivon_source *sta
     struct ivon_sink *sink = NULL;
     create.replace = true;
     create.format = IVON_FORMAT_POSTERIOR;
-    convert.resources.threads = command->common.threads;
+    convert.resources.threads = fit_write_threads(command);
     header.creator = "ivon-fit, interrupted";
     ivon_convert_outputs(state, IVON_DTYPE_KEEP, tensors);
     int code = ivon_checkpoint_create(&sink, command->part, &header, tensors, count, &create,

@@ -17,6 +17,9 @@ struct ranks_range {
 };
 struct ranks_range ranks_range(const struct ivon_ranks *ranks, size_t count);
 
+/* The rank that takes the one of that index. */
+int ranks_owner(const struct ivon_ranks *ranks, size_t count, size_t index);
+
 /* Waits for all. */
 int ranks_barrier(struct ivon_ranks *ranks, struct ivon_error *error);
 

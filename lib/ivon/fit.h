@@ -18,7 +18,9 @@
  * sequence. Results depend on the data, the weights and the options alone, not on threads.
  *
  * Ranks (resources.ranks) share the passes over the data and the eigenvectors of factors; all of
- * them have the results. Rank 0 alone saves states, with `save`, which all are to have.
+ * them have the results, but for the vectors of a low-rank correction, of which each holds a part.
+ * Rank 0 alone saves states, with `save`, which all are to have; that of a correction is read in
+ * the thread alone that `save` is called in.
  */
 #ifndef IVON_FIT_H
 #define IVON_FIT_H
@@ -153,7 +155,8 @@ struct ivon_fit_summary {
     size_t rank;   /* of the low-rank correction; its first and last ℓ: */
     double first, last;
     /* Known before the run: */
-    size_t bytes;    /* of factors, bases, h and the vectors of Lanczos' method in memory */
+    size_t bytes;    /* of factors, bases, h and the vectors of Lanczos' method in memory, of which
+                        this rank holds a part */
     size_t passes;   /* over the examples, for factors and h */
     size_t columns;  /* backward passes for each example and pass */
     size_t products; /* more passes, of a tangent and a backward one, for the correction */
@@ -172,6 +175,10 @@ IVON_API bool ivon_fit_saw_probabilities(const struct ivon_fit *fit);
  * After a run: the posterior as a source that lasts until the fit is changed or freed: means and
  * buffers of the source that it was made for, what was fitted, and `graph`, unless null, the bytes
  * of the network as an ONNX file, which must outlive it, too.
+ *
+ * With ranks and a low-rank correction all call it: rank 0 gets the source, which the calling
+ * thread alone can read; the others send it what they hold until it is closed, and return then,
+ * with a null source.
  */
 IVON_API int ivon_fit_source(struct ivon_source **source, struct ivon_fit *fit, const void *graph,
                              size_t graph_size, struct ivon_error *error);

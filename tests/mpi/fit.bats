@@ -2,13 +2,29 @@
 # ivon-fit by ranks: the bytes of one process, also where another number of ranks goes on.
 load mpi.bash
 
-# A network of two layers, and many examples beside the 150 of train.h5.
+# Networks: one of two layers; two whose vectors have two pieces and more, of three layers and of weights that lie the
+# other way round in a graph; and many examples beside the 150 of train.h5.
 setup_file() {
   export PYTHONPATH=$BATS_TEST_DIRNAME/../oracle PYTHONDONTWRITEBYTECODE=1 PATH=$IVON_BIN:$PATH
   /usr/bin/python3 "$PYTHONPATH/softmax_regression.py" make "$BATS_FILE_TMPDIR"
   cd "$BATS_FILE_TMPDIR"
   ivon-train -q --arch=mlp:5,16,4 --data=train.h5 --targets=y --lr=.1 --steps=100 --batch=10 --save-every=0 -o run
   mv run/posterior-*.h5 mlp.h5
+  ivon-train -q --arch=mlp:5,100,80,4 --data=train.h5 --targets=y --lr=.05 --steps=50 --batch=10 --save-every=0 -f -o run
+  mv run/posterior-*.h5 wide.h5
+  /usr/bin/python3 -c "
+import numpy as np, onnx
+from onnx import helper, numpy_helper
+random = np.random.default_rng(0)
+sizes = {'w': (5, 100), 'b': (100,), 'v': (160, 100), 'c': (160,), 's': (160,), 'u': (160, 4)}
+weights = [numpy_helper.from_array((.2 * random.normal(size=size)).astype('f'), name) for name, size in sizes.items()]
+nodes = [helper.make_node(*node, **more) for node, more in [
+    (('MatMul', ['x', 'w'], ['1']), {}), (('Add', ['1', 'b'], ['2']), {}), (('Relu', ['2'], ['3']), {}),
+    (('Gemm', ['3', 'v', 'c'], ['4']), {'transB': 1}), (('Mul', ['4', 's'], ['5']), {}),
+    (('MatMul', ['5', 'u'], ['y']), {})]]
+ends = [helper.make_tensor_value_info(name, 1, ['N', size]) for name, size in [('x', 5), ('y', 4)]]
+graph = helper.make_graph(nodes, 'graph', ends[:1], ends[1:], weights)
+onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 13)], ir_version=8), 'graph.onnx')"
   /usr/bin/python3 -c "
 import h5py, numpy as np
 with h5py.File('train.h5') as f, h5py.File('many.h5', 'w') as g:
@@ -61,6 +77,36 @@ same() {
   same 4 mlp.h5 --data=train.h5 --batch=16
 }
 
+@test "vectors of a correction are shared, whatever layers they are of" {
+  local graph=("$BATS_FILE_TMPDIR/graph.onnx" --data=train.h5 --batch=32 --rank=3)
+  same 3 "${graph[@]}" --structure=lowrank
+  same 4 "${graph[@]}" --structure=lowrank:diagonal
+  same 2 "${graph[@]}" --structure=lowrank --max-factor=90 # some layers have no basis
+}
+
+# peak PROGRAM...: the greatest memory of it, in kB.
+peak() {
+  /usr/bin/python3 -c '
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], close_fds=False)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)' "$@"
+}
+export -f peak
+
+@test "each rank holds its part of the vectors alone" {
+  local vectors=$((60 * 255000 * 4 / 1024)) # kB: of 40 steps and 20 values, 255,000 parameters each
+  ivon-train -q --arch=mlp:5,500,500,4 --data=train.h5 --targets=y --lr=.1 --steps=1 --batch=10 --save-every=0 -o run
+  local command=(ivon-fit -q run/posterior-*.h5 --data=train.h5 --targets=y --no-provenance -f --limit=8 --structure=lowrank:diagonal
+    --rank=20 --threads=1)
+  local alone most
+  alone=$(peak "${command[@]}" -o one.h5)
+  most=$(mpi "$(each_mpi | cut -d' ' -f1)" 4 bash -c 'peak "$@"' peak "${command[@]}" -o by.h5 | sort -n | tail -n 1)
+  echo "alone $alone kB, most of 4 ranks $most kB"
+  cmp by.h5 one.h5
+  ((most < alone - vectors / 4)) # MPI takes some of the three quarters that a rank has less
+}
+
 @test "a row that one rank finds bad is told once, and the old output stays" {
   rm train.h5
   /usr/bin/python3 -c '
@@ -81,7 +127,7 @@ with h5py.File("train.h5", "r+") as f:
   done
 }
 
-long=(mlp.h5 --data=many.h5 --batch=1 --structure=lowrank --rank=60 --threads=1)
+long=(wide.h5 --data=many.h5 --batch=3 --structure=lowrank --rank=8 --threads=1)
 
 # stopped NAME COUNT SIGNAL RANK SECONDS: a long fit of which ranks RANK (a pattern) get the signal so long after they
 # have begun to listen to signals (bit 14 is SIGTERM): launchers do not always survive processes that die before.

@@ -71,6 +71,12 @@ static int sums(void)
 {
     enum { LANES = 11, NUMBERS = 100000 };
     const struct ranks_range range = ranks_range(ranks, LANES);
+    for (size_t lanes = 1; lanes <= LANES; lanes++)
+        for (size_t lane = 0; lane < lanes; lane++) {
+            const struct ranks_range own = ranks_range(ranks, lanes);
+            CHECK((ranks_owner(ranks, lanes, lane) == rank) ==
+                  (own.first <= lane && lane < own.end));
+        }
     double *doubles[LANES + 1] = {0}, *sum = calloc(NUMBERS, sizeof *sum);
     double *mixed = calloc(NUMBERS, sizeof *mixed);
     float *floats[LANES + 1] = {0}, *narrow = calloc(NUMBERS, sizeof *narrow);

@@ -15,7 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bayes/fit/private.h"
+#include "bayes/fit/vectors.h"
+#include "bayes/fit/whitened.h"
 #include "core/error.h"
 #include "core/memory.h"
 #include "net/derivative/metric.h"
@@ -74,13 +75,30 @@ int fit_gradient_add(struct fit_pass *pass, struct ivon_error *error)
 
 /* The decrement. */
 
-/* A part of y, and its products with the part that each u has. */
+/* y, and its products with each u in the pieces that this rank holds. */
 struct gradient_sums {
     const struct ivon_fit *fit;
     double squares;
-    double *projections; /* r */
-    const float *vectors;
+    size_t at;              /* elements of y so far */
+    struct ranks_range own; /* of vectors that this rank holds */
+    double *products;       /* own pieces × r */
 };
+
+/* Adds the products of a part of y. */
+static void gradient_project(struct gradient_sums *sums, const float *y, size_t count)
+{
+    const struct ranks_range part = vectors_within(sums->own, sums->at, count);
+    size_t rank = sums->fit->rank, next;
+    const float *vectors = sums->fit->vectors + rank * (part.first - sums->own.first);
+    for (size_t place = part.first; place < part.end; place = next) {
+        next = vectors_piece_end(place, part.end);
+        double *products = sums->products + (place - sums->own.first) / VECTORS_PIECE * rank;
+        for (size_t k = 0; k < rank; k++)
+            products[k] += net_sum_products(vectors + k * vectors_count(part) +
+                                                (place - part.first),
+                                            y + (place - sums->at), next - place);
+    }
+}
 
 /* y ← (h + δ)^(−1/2) (gradient/N + δ m), where y is m before. */
 static void gradient_add_part(struct gradient_sums *sums, const struct evidence_part *part,
@@ -93,10 +111,9 @@ static void gradient_add_part(struct gradient_sums *sums, const struct evidence_
         sums->squares += whitened * whitened;
         y[i] = (float)whitened;
     }
-    for (size_t k = 0; k < fit->rank; k++)
-        sums->projections[k] += net_sum_products(sums->vectors + k * part->count, y, part->count);
     if (fit->rank)
-        sums->vectors += fit->rank * part->count;
+        gradient_project(sums, y, part->count);
+    sums->at += part->count;
 }
 
 static int gradient_add_layer(struct gradient_sums *sums, const struct fit_layer *layer,
@@ -137,23 +154,44 @@ static double gradient_most(const struct ivon_fit *fit)
     return sum;
 }
 
+/* Takes Σ ℓ/(1 + ℓ) (uᵀ y)² from the squares. */
+static int gradient_correct(struct gradient_sums *sums, size_t pieces, struct ivon_error *error)
+{
+    const struct ivon_fit *fit = sums->fit;
+    double *projections = calloc(fit->rank + 1, sizeof *projections);
+    const double **lanes = calloc(pieces + 1, sizeof *lanes);
+    int code = projections && lanes ? 0 : ivon_error_memory(error);
+    for (size_t i = 0; i < pieces && !code; i++)
+        lanes[i] = sums->products + i * fit->rank;
+    if (!code)
+        code = ranks_sum_doubles(fit->options.resources.ranks, projections, lanes, pieces,
+                                 fit->rank, error);
+    for (size_t k = 0; k < fit->rank && !code; k++) {
+        double l = fit->values[k];
+        sums->squares -= l / (1 + l) * projections[k] * projections[k];
+    }
+    free(projections);
+    free(lanes);
+    return code;
+}
+
 int fit_gradient_decrement(struct ivon_fit *fit, struct ivon_error *error)
 {
+    const struct ivon_ranks *ranks = fit->options.resources.ranks;
+    size_t size = whitened_size(fit), pieces = vectors_count(vectors_pieces(ranks, size));
     struct gradient_sums sums = {.fit = fit,
-                                 .projections = calloc(fit->rank + 1, sizeof *sums.projections),
-                                 .vectors = fit->vectors};
+                                 .own = vectors_own(ranks, size),
+                                 .products = calloc(pieces * fit->rank + 1, sizeof(double))};
     const struct evidence_part *part = fit->evidence.parts;
-    int code = sums.projections ? 0 : ivon_error_memory(error);
+    int code = sums.products ? 0 : ivon_error_memory(error);
     for (size_t l = 0; l < fit->layer_count && !code; l++)
         code = gradient_add_layer(&sums, &fit->layers[l], part++, error);
     for (size_t p = 0; p < fit->network->parameter_count && !code; p++)
         if (fit->diagonal[p])
             code = gradient_add_diagonal(&sums, p, part++, error);
-    for (size_t k = 0; k < fit->rank && !code; k++) {
-        double l = fit->values[k];
-        sums.squares -= l / (1 + l) * sums.projections[k] * sums.projections[k];
-    }
+    if (!code && fit->rank)
+        code = gradient_correct(&sums, pieces, error);
     fit->decrement = fmin(fit->n_train * sums.squares, 2 * gradient_most(fit));
-    free(sums.projections);
+    free(sums.products);
     return code;
 }

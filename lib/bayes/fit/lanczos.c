@@ -1,7 +1,8 @@
 /*
  * The low-rank correction of a fit: the eigenpairs of largest |ℓ| of the whitened curvature M
  * (whitened.h) by Lanczos' method with full reorthogonalisation (Lanczos 1950; Golub & Van Loan
- * 2013, ch. 10).
+ * 2013, ch. 10). Each rank holds a range of the elements of all vectors (vectors.h), and the last
+ * vector as a whole, for the next product.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -16,7 +17,6 @@
 #include "net/ops/sum.h"
 
 enum {
-    PIECE = 1 << 13, /* elements of vectors that a thread works on at a time */
     STEPS_MORE = 20, /* Lanczos steps beyond the rank, at least; else half of it */
 };
 
@@ -29,15 +29,16 @@ IVON_DISPATCH static void subtract(float *restrict a, double scale, const float 
         a[i] = (float)((double)a[i] - scale * (double)b[i]);
 }
 
-static size_t piece_count(const struct lanczos *lanczos)
+static size_t own_pieces(const struct lanczos *lanczos)
 {
-    return (lanczos->size + PIECE - 1) / PIECE;
+    return vectors_count(vectors_pieces(lanczos->fit->options.resources.ranks, lanczos->size));
 }
 
-static size_t piece_length(const struct lanczos *lanczos, size_t i)
+/* The elements of a piece of this rank, counted from the first of its own. */
+static struct ranks_range lanczos_piece(const struct lanczos *lanczos, size_t i)
 {
-    size_t left = lanczos->size - i * PIECE;
-    return left < PIECE ? left : PIECE;
+    return vectors_within((struct ranks_range){0, vectors_count(lanczos->own)}, i * VECTORS_PIECE,
+                          VECTORS_PIECE);
 }
 
 /* The products of a piece of the vector with all basis vectors, and with itself. */
@@ -45,13 +46,13 @@ static int lanczos_project_piece(void *context, size_t i, int thread, struct ivo
 {
     (void)thread;
     (void)error;
-    const struct lanczos *lanczos = context;
-    size_t count = piece_length(lanczos, i), at = i * PIECE, width = lanczos->steps + 1;
+    struct lanczos *lanczos = context;
+    const struct ranks_range piece = lanczos_piece(lanczos, i);
+    const float *vector = lanczos->vector + lanczos->own.first + piece.first;
     for (size_t k = 0; k < lanczos->have; k++)
-        lanczos->partial[i * width + k] = net_sum_products(lanczos->basis + k * lanczos->size + at,
-                                                           lanczos->vector + at, count);
-    lanczos->partial[i * width + lanczos->have] = net_sum_products(lanczos->vector + at,
-                                                                   lanczos->vector + at, count);
+        lanczos->lanes[i][k] = net_sum_products(lanczos_row(lanczos, k) + piece.first, vector,
+                                                vectors_count(piece));
+    lanczos->lanes[i][lanczos->have] = net_sum_products(vector, vector, vectors_count(piece));
     return 0;
 }
 
@@ -59,26 +60,26 @@ static int subtract_piece(void *context, size_t i, int thread, struct ivon_error
 {
     (void)thread;
     (void)error;
-    const struct lanczos *lanczos = context;
-    size_t count = piece_length(lanczos, i), at = i * PIECE;
+    struct lanczos *lanczos = context;
+    const struct ranks_range piece = lanczos_piece(lanczos, i);
+    float *vector = lanczos->vector + lanczos->own.first + piece.first;
     for (size_t k = 0; k < lanczos->have; k++)
-        subtract(lanczos->vector + at, lanczos->projections[k],
-                 lanczos->basis + k * lanczos->size + at, count);
+        subtract(vector, lanczos->projections[k], lanczos_row(lanczos, k) + piece.first,
+                 vectors_count(piece));
     return 0;
 }
 
 /* Sets the projections of the vector on the basis and, behind them, its squared length. */
 static int project(struct lanczos *lanczos, struct ivon_error *error)
 {
-    size_t width = lanczos->steps + 1;
-    int code = thread_pool_run(lanczos->fit->pool, lanczos->fit->threads, piece_count(lanczos),
-                               lanczos_project_piece, lanczos, error);
-    for (size_t k = 0; k <= lanczos->have; k++) {
-        lanczos->projections[k] = 0;
-        for (size_t i = 0; i < piece_count(lanczos); i++)
-            lanczos->projections[k] += lanczos->partial[i * width + k];
-    }
-    return code;
+    struct ivon_fit *fit = lanczos->fit;
+    int code = thread_pool_run(fit->pool, fit->threads, own_pieces(lanczos), lanczos_project_piece,
+                               lanczos, error);
+    memset(lanczos->projections, 0, (lanczos->have + 1) * sizeof *lanczos->projections);
+    return code ? code
+                : ranks_sum_doubles(fit->options.resources.ranks, lanczos->projections,
+                                    (const double *const *)lanczos->lanes, own_pieces(lanczos),
+                                    lanczos->have + 1, error);
 }
 
 /* Makes the vector orthogonal to the basis, twice, and of length 1; *length is what it was. Adds
@@ -92,13 +93,13 @@ static int orthogonalise(struct lanczos *lanczos, double *sums, double *length,
         for (size_t k = 0; k < lanczos->have && sums; k++)
             sums[k] += lanczos->projections[k];
         if (!code)
-            code = thread_pool_run(lanczos->fit->pool, lanczos->fit->threads, piece_count(lanczos),
+            code = thread_pool_run(lanczos->fit->pool, lanczos->fit->threads, own_pieces(lanczos),
                                    subtract_piece, lanczos, error);
     }
     if (!code)
         code = project(lanczos, error);
     *length = sqrt(lanczos->projections[lanczos->have]);
-    for (size_t i = 0; i<lanczos->size && * length> 0; i++)
+    for (size_t i = lanczos->own.first; i<lanczos->own.end && * length> 0; i++)
         lanczos->vector[i] = (float)((double)lanczos->vector[i] / *length);
     return code;
 }
@@ -127,27 +128,49 @@ static double largest_product(const struct lanczos *lanczos)
     return largest;
 }
 
-/* Takes the vector into the basis, behind those that there are. */
-static void lanczos_keep(struct lanczos *lanczos)
+float *lanczos_row(struct lanczos *lanczos, size_t k)
 {
-    memcpy(lanczos->basis + lanczos->have * lanczos->size, lanczos->vector,
-           lanczos->size * sizeof *lanczos->vector);
+    return lanczos->basis + k * vectors_count(lanczos->own);
+}
+
+float *lanczos_whole(struct lanczos *lanczos, size_t k)
+{
+    return lanczos->last ? lanczos->last : lanczos_row(lanczos, k);
+}
+
+void lanczos_take(struct lanczos *lanczos, size_t k)
+{
+    if (lanczos->last)
+        memcpy(lanczos_row(lanczos, k), lanczos->last + lanczos->own.first,
+               vectors_count(lanczos->own) * sizeof *lanczos->last);
+}
+
+/* Takes the vector into the basis, behind those that there are; all ranks then have the whole. */
+static int lanczos_keep(struct lanczos *lanczos, struct ivon_error *error)
+{
+    struct ivon_ranks *ranks = lanczos->fit->options.resources.ranks;
+    size_t own = vectors_count(lanczos->own) * sizeof *lanczos->vector;
+    float *whole = lanczos_whole(lanczos, lanczos->have);
+    memcpy(whole + lanczos->own.first, lanczos->vector + lanczos->own.first, own);
+    lanczos_take(lanczos, lanczos->have);
+    return ranks_complete(ranks, whole, own, error);
 }
 
 static int iterate(struct lanczos *lanczos, struct ivon_error *error)
 {
     const double SMALL = 1e-5; /* of a length, beside rounding of float vectors */
-    size_t steps = lanczos->steps, size = lanczos->size;
+    size_t steps = lanczos->steps;
     double length = 0;
     int code = 0;
     if (!lanczos->begun) {
         code = restart(lanczos, error);
-        lanczos_keep(lanczos);
+        if (!code)
+            code = lanczos_keep(lanczos, error);
         lanczos->begun = !code;
     }
     while (lanczos->have < steps && !code) {
         size_t k = lanczos->have;
-        code = whitened_multiply(&lanczos->product, lanczos->basis + k * size, lanczos->vector,
+        code = whitened_multiply(&lanczos->product, lanczos_whole(lanczos, k), lanczos->vector,
                                  error);
         if (code)
             break;
@@ -157,7 +180,8 @@ static int iterate(struct lanczos *lanczos, struct ivon_error *error)
             break;
         if (!(length > SMALL * largest_product(lanczos)))
             code = restart(lanczos, error);
-        lanczos_keep(lanczos);
+        if (!code)
+            code = lanczos_keep(lanczos, error);
     }
     return code;
 }
@@ -170,18 +194,14 @@ static int by_size(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-/* U = the Ritz vectors of the `rank` values of largest |ℓ|, a piece of Hessian after the other. */
-static int extract(struct lanczos *lanczos, struct ivon_error *error)
+/* Sets the values, and the rows of `turn`, which make the Ritz vectors of the largest |ℓ|. */
+static int lanczos_solve(struct lanczos *lanczos, float *turn, struct ivon_error *error)
 {
     struct ivon_fit *fit = lanczos->fit;
-    size_t steps = lanczos->steps, rank = fit->rank, size = lanczos->size;
+    size_t steps = lanczos->steps, rank = fit->rank;
     double *values = calloc(2 * steps, sizeof *values), *order = values ? values + steps : NULL;
-    float *turn = calloc(rank * steps + 1, sizeof *turn);
-    fit->values = calloc(rank + 1, sizeof *fit->values);
-    fit->vectors = memory_aligned(rank * size * sizeof *fit->vectors);
-    int code = values && turn && fit->values && fit->vectors
-                   ? blas_eigen((int64_t)steps, lanczos->alpha, values, error)
-                   : ivon_error_memory(error);
+    int code = values ? blas_eigen((int64_t)steps, lanczos->alpha, values, error)
+                      : ivon_error_memory(error);
     if (!code) {
         memcpy(order, values, steps * sizeof *order);
         qsort(order, steps, sizeof *order, by_size);
@@ -195,20 +215,49 @@ static int extract(struct lanczos *lanczos, struct ivon_error *error)
             turn[r * steps + k] = (float)lanczos->alpha[from * steps + k];
         values[from] = NAN; /* is used */
     }
-    size_t at = 0;
-    for (size_t l = 0; l <= fit->layer_count + fit->network->parameter_count && !code; l++) {
-        size_t p = l - fit->layer_count, count = 0;
-        if (l < fit->layer_count)
-            count = fit->layers[l].outputs * fit->layers[l].columns;
-        else if (p < fit->network->parameter_count && fit->diagonal[p])
-            count = fit->parameter_counts[p];
-        if (count)
-            blas_product(false, false, (int64_t)rank, (int64_t)count, (int64_t)steps, 1, turn,
-                         (int64_t)steps, lanczos->basis + at, (int64_t)size, 0,
-                         fit->vectors + rank * at, (int64_t)count);
-        at += count;
-    }
     free(values);
+    return code;
+}
+
+/* U = turn · Q in the elements of a part that this rank holds, a piece after the other: the bits of
+   a product depend on how many columns it has. */
+static void extract_part(struct lanczos *lanczos, const float *turn, size_t at, size_t count)
+{
+    struct ivon_fit *fit = lanczos->fit;
+    const struct ranks_range part = vectors_within(lanczos->own, at, count);
+    size_t own = vectors_count(lanczos->own), stride = vectors_count(part);
+    float *vectors = fit->vectors + fit->rank * (part.first - lanczos->own.first);
+    size_t next;
+    for (size_t place = part.first; place < part.end; place = next) {
+        next = vectors_piece_end(place, part.end);
+        blas_product(false, false, (int64_t)fit->rank, (int64_t)(next - place),
+                     (int64_t)lanczos->steps, 1, turn, (int64_t)lanczos->steps,
+                     lanczos->basis + (place - lanczos->own.first), (int64_t)own, 0,
+                     vectors + (place - part.first), (int64_t)stride);
+    }
+}
+
+/* U = the Ritz vectors of the `rank` values of largest |ℓ|, a part of Hessian after the other. Rank
+   0 finds them: other processors may find others of the same value. */
+static int extract(struct lanczos *lanczos, struct ivon_error *error)
+{
+    struct ivon_fit *fit = lanczos->fit;
+    struct ivon_ranks *ranks = fit->options.resources.ranks;
+    size_t rank = fit->rank, turned = rank * lanczos->steps, at = 0;
+    float *turn = calloc(turned + 1, sizeof *turn);
+    fit->values = calloc(rank + 1, sizeof *fit->values);
+    fit->vectors = memory_aligned(rank * vectors_count(lanczos->own) * sizeof *fit->vectors);
+    int code = turn && fit->values && fit->vectors ? 0 : ivon_error_memory(error);
+    if (!code && !ivon_ranks_rank(ranks))
+        code = lanczos_solve(lanczos, turn, error);
+    if (!code)
+        code = ivon_ranks_share(ranks, turn, turned * sizeof *turn, error);
+    if (!code)
+        code = ivon_ranks_share(ranks, fit->values, rank * sizeof *fit->values, error);
+    for (size_t i = 0; i < fit->evidence.count && !code; i++) {
+        extract_part(lanczos, turn, at, fit->evidence.parts[i].count);
+        at += fit->evidence.parts[i].count;
+    }
     free(turn);
     return code;
 }
@@ -217,16 +266,21 @@ static int extract(struct lanczos *lanczos, struct ivon_error *error)
 
 static int lanczos_allocate(struct lanczos *lanczos, struct ivon_error *error)
 {
-    size_t steps = lanczos->steps, size = lanczos->size;
+    size_t steps = lanczos->steps, size = lanczos->size, own = vectors_count(lanczos->own);
+    size_t pieces = own_pieces(lanczos);
     lanczos->vector = memory_aligned(size * sizeof *lanczos->vector);
-    lanczos->basis = memory_aligned(steps * size * sizeof *lanczos->basis);
+    lanczos->basis = memory_aligned(steps * own * sizeof *lanczos->basis);
+    lanczos->last = own < size ? memory_aligned(size * sizeof *lanczos->last) : NULL;
     lanczos->alpha = calloc(steps, steps * sizeof *lanczos->alpha);
     lanczos->projections = calloc(steps + 2, sizeof *lanczos->projections);
-    lanczos->partial = calloc(piece_count(lanczos) + 1, (steps + 1) * sizeof *lanczos->partial);
-    return lanczos->vector && lanczos->basis && lanczos->alpha && lanczos->projections &&
-                   lanczos->partial
-               ? 0
-               : ivon_error_memory(error);
+    lanczos->partial = calloc(pieces + 1, (steps + 1) * sizeof *lanczos->partial);
+    lanczos->lanes = calloc(pieces + 1, sizeof *lanczos->lanes);
+    if (!lanczos->vector || !lanczos->basis || (own < size && !lanczos->last) || !lanczos->alpha ||
+        !lanczos->projections || !lanczos->partial || !lanczos->lanes)
+        return ivon_error_memory(error);
+    for (size_t i = 0; i < pieces; i++)
+        lanczos->lanes[i] = lanczos->partial + i * (steps + 1);
+    return 0;
 }
 
 size_t fit_lanczos_steps(const struct ivon_fit *fit)
@@ -239,7 +293,9 @@ size_t fit_lanczos_steps(const struct ivon_fit *fit)
 size_t fit_lanczos_bytes(const struct ivon_fit *fit)
 {
     size_t size = whitened_size(fit), rank = fit->options.rank;
-    return (fit_lanczos_steps(fit) + (rank < size ? rank : size)) * size * sizeof(float);
+    size_t own = vectors_count(vectors_own(fit->options.resources.ranks, size));
+    size_t vectors = (fit_lanczos_steps(fit) + (rank < size ? rank : size)) * own;
+    return (vectors + (rank && own < size ? size : 0)) * sizeof(float);
 }
 
 int fit_lanczos_open(struct ivon_fit *fit, struct ivon_error *error)
@@ -249,6 +305,7 @@ int fit_lanczos_open(struct ivon_fit *fit, struct ivon_error *error)
         return ivon_error_memory(error);
     *lanczos = (struct lanczos){
         .fit = fit, .size = whitened_size(fit), .steps = fit_lanczos_steps(fit)};
+    lanczos->own = vectors_own(fit->options.resources.ranks, lanczos->size);
     fit->lanczos = lanczos;
     int code = whitened_init(&lanczos->product, fit, error);
     return code ? code : lanczos_allocate(lanczos, error);
@@ -263,9 +320,11 @@ void fit_lanczos_close(struct ivon_fit *fit)
     whitened_release(&lanczos->product);
     free(lanczos->vector);
     free(lanczos->basis);
+    free(lanczos->last);
     free(lanczos->alpha);
     free(lanczos->projections);
     free(lanczos->partial);
+    free(lanczos->lanes);
     free(lanczos);
 }
 

@@ -2,8 +2,8 @@
  * The inside of struct ivon_fit: made by fit.c; layers.c has the weights that enter by products,
  * pass.c runs the network over the data, a wave of tiles at a time, of which factors.c, moments.c
  * and gradient.c take the sums, chunk by chunk as chunks.c says; tune.c finds their prior,
- * lanczos.c corrects them, result.c makes a checkpoint of all; state.c saves what was done so far,
- * resume.c takes it up again.
+ * lanczos.c corrects them by vectors that ranks hold together (vectors.c), result.c makes a
+ * checkpoint of all; state.c saves what was done so far, resume.c takes it up again.
  */
 #ifndef BAYES_FIT_PRIVATE_H
 #define BAYES_FIT_PRIVATE_H
@@ -134,6 +134,7 @@ struct ivon_fit {
     struct fit_report *reports;    /* of each rank, where all meet */
     struct lanczos *lanczos;       /* of the correction; null: not begun */
     _Atomic bool stopping;         /* was asked to stop, and saves the state first */
+    bool due;                      /* ranks have agreed to save it */
     double saved, saving;          /* seconds: when the state was saved last, how long that took */
     uint64_t digest, chunk_digest; /* of the digests of chunks; of a chunk's examples, as they were
                                       read */
@@ -148,7 +149,7 @@ struct ivon_fit {
     size_t rank;              /* of the low-rank correction; 0: none */
     double *values;           /* ℓ, by falling size */
     float *vectors; /* of the layers' Hessians one after the other, then of the diagonal ones: r ×
-                       its elements */
+                       its elements, or those that this rank holds (vectors.h) */
     bool done;
     /* Memory that a source of the results borrows: */
     void **loaded; /* tensors of the source that there is no view of */
@@ -283,6 +284,12 @@ int fit_state_offer(struct ivon_fit *fit, struct ivon_error *error);
 /* After a step that failed with `code` and added to no sum: the same if it was stopped; returns
    `code`, or that of saving. */
 int fit_state_leave(struct ivon_fit *fit, int code, struct ivon_error *error);
+/* Agrees on the `code` of a step of the correction, whose state all ranks hold. If one was stopped
+   within it, all save the state and fail with IVON_ERROR_CANCELLED: it added to no sum. Of a
+   process alone it is fit_state_leave. */
+int fit_state_meet(struct ivon_fit *fit, int code, struct ivon_error *error);
+/* Then, once the step is in the sums of all: fit_state_offer as they agreed on it. */
+int fit_state_pass(struct ivon_fit *fit, struct ivon_error *error);
 /* Within a step: asks whether to stop. With a state to be saved the step is not to end, but
    fit->stopping is set. */
 int fit_state_ask(struct ivon_fit *fit, struct ivon_error *error);

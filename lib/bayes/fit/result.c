@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "bayes/fit/private.h"
+#include "bayes/fit/vectors.h"
+#include "bayes/fit/whitened.h"
 #include "bayes/structure.h"
 #include "core/error.h"
 #include "core/stream.h"
@@ -18,6 +19,10 @@ struct fit_listing {
     const void **data;
     size_t count;
     int code;
+    /* Of ranks: the tensors whose elements all of them hold together. */
+    struct vectors_tensor *vectors;
+    size_t vector_count;
+    struct ranks_range own;
 };
 
 static const struct ivon_tensor *mean_of(const struct ivon_fit *fit, size_t parameter)
@@ -112,7 +117,7 @@ static int spread_layers(struct ivon_fit *fit, struct ivon_error *error)
         bool apart = !is_block(layer) && layer->h;
         if (apart)
             code = spread_rows(fit, layer, layer->h, 1, fit->spread, error);
-        if (apart && !code && fit->rank)
+        if (apart && !code && fit->rank && !fit->options.resources.ranks)
             code = spread_rows(fit, layer, vectors, fit->rank, fit->spread_vectors, error);
         vectors += fit->rank * layer->outputs * layer->columns;
     }
@@ -163,24 +168,81 @@ static void list_factors(struct fit_listing *listing)
             }
 }
 
+/* Low-rank vectors, which lie in the part [at, at + count) of whitened ones. */
+struct fit_part {
+    size_t at, count;
+    const float *data; /* of a process alone */
+};
+
+/* Lists those of a parameter, in rows whose places are counted from the part's first one. */
+static void list_rows(struct fit_listing *listing, size_t parameter, const struct fit_part *part,
+                      struct vectors_tensor rows)
+{
+    const struct ivon_fit *fit = listing->fit;
+    const struct ranks_range own = vectors_within(listing->own, part->at, part->count);
+    if (fit->options.resources.ranks) {
+        rows.index = listing->count;
+        rows.at += part->at;
+        rows.data = fit->vectors + fit->rank * (own.first - listing->own.first);
+        rows.first = own.first;
+        rows.stride = vectors_count(own);
+        listing->vectors[listing->vector_count++] = rows;
+    }
+    list_array(listing, parameter, IVON_LOW_RANK, fit->rank, rows.count, part->data);
+}
+
+/* A part as it lies. */
+static struct vectors_tensor rows_whole(const struct fit_part *part)
+{
+    return (struct vectors_tensor){.count = part->count, .inner = part->count, .step = 1};
+}
+
+/* A parameter of a layer without a basis, as spread_rows has it. */
+static struct vectors_tensor rows_spread(const struct fit_layer *layer, size_t parameter)
+{
+    size_t inputs = layer->columns - (layer->bias != NET_NONE);
+    struct vectors_tensor rows = {.count = layer->outputs * inputs,
+                                  .inner = layer->transposed ? layer->outputs : inputs,
+                                  .outer = layer->transposed ? 1 : layer->columns,
+                                  .step = layer->transposed ? layer->columns : 1};
+    return parameter == layer->weight ? rows
+                                      : (struct vectors_tensor){.count = layer->outputs,
+                                                                .at = inputs,
+                                                                .inner = 1,
+                                                                .outer = layer->columns,
+                                                                .step = 1};
+}
+
+/* The part of a layer. */
+static struct fit_part layer_part(const struct ivon_fit *fit, const struct fit_layer *layer)
+{
+    size_t at = 0, l = (size_t)(layer - fit->layers);
+    for (size_t i = 0; i < l; i++)
+        at += fit->evidence.parts[i].count;
+    return (struct fit_part){at, fit->evidence.parts[l].count, fit->vectors + fit->rank * at};
+}
+
 static void list_vectors(struct fit_listing *listing)
 {
     const struct ivon_fit *fit = listing->fit;
-    const float *at = fit->vectors;
+    size_t at = 0;
     for (size_t l = 0; l < fit->layer_count && fit->rank; l++) {
-        const struct fit_layer *layer = &fit->layers[l];
-        size_t count = layer->outputs * layer->columns;
-        if (is_block(layer))
-            list_array(listing, layer->weight, IVON_LOW_RANK, fit->rank, count, at);
-        at += fit->rank * count;
+        const struct fit_part part = layer_part(fit, &fit->layers[l]);
+        if (is_block(&fit->layers[l]))
+            list_rows(listing, fit->layers[l].weight, &part, rows_whole(&part));
+        at += part.count;
     }
     for (size_t p = 0; p < fit->network->parameter_count && fit->rank; p++) {
-        size_t count = fit->parameter_counts[p];
-        if (fit->spread_vectors[p])
-            list_array(listing, p, IVON_LOW_RANK, fit->rank, count, fit->spread_vectors[p]);
+        const struct fit_layer *layer = layer_of(fit, p);
+        struct fit_part part = {at, fit->parameter_counts[p], fit->vectors + fit->rank * at};
+        if (layer && !is_block(layer) && layer->h) {
+            part = layer_part(fit, layer);
+            part.data = fit->spread_vectors ? fit->spread_vectors[p] : NULL;
+            list_rows(listing, p, &part, rows_spread(layer, p));
+        }
         if (fit->diagonal[p]) {
-            list_array(listing, p, IVON_LOW_RANK, fit->rank, count, at);
-            at += fit->rank * count;
+            list_rows(listing, p, &part, rows_whole(&part));
+            at += part.count;
         }
     }
 }
@@ -304,37 +366,66 @@ static void list_all(struct fit_listing *listing, const void *graph, size_t grap
         list_bytes(listing, IVON_STRUCTURE, fit->structure, strlen(fit->structure));
 }
 
+/* Lists what the result has: on ranks that do not get it the vectors that they hold. */
+static int fit_list(struct fit_listing *listing, const void *graph, size_t graph_size,
+                    struct ivon_error *error)
+{
+    struct ivon_fit *fit = listing->fit;
+    if (fit->rank && ivon_ranks_rank(fit->options.resources.ranks)) {
+        list_vectors(listing);
+        return 0;
+    }
+    if (!fit->loaded)
+        fit->loaded = calloc(ivon_source_tensor_count(fit->source) + 1, sizeof *fit->loaded);
+    free(fit->structure);
+    fit->structure = has_structure(fit) ? structure_of(fit) : NULL;
+    if (!fit->loaded || (has_structure(fit) && !fit->structure))
+        return ivon_error_memory(error);
+    listing->code = spread_layers(fit, error);
+    if (!listing->code)
+        list_all(listing, graph, graph_size, error);
+    return listing->code;
+}
+
+static int fit_open_source(struct fit_listing *listing, struct ivon_source **source,
+                           struct ivon_error *error)
+{
+    const struct ivon_fit *fit = listing->fit;
+    struct ivon_ranks *ranks = fit->rank ? fit->options.resources.ranks : NULL;
+    const struct vectors_set set = {ranks, whitened_size(fit), listing->vectors,
+                                    listing->vector_count};
+    const struct ivon_header header = fit_header_of(fit);
+    struct ivon_source *memory = NULL;
+    int code = ivon_ranks_rank(ranks)
+                   ? 0
+                   : ivon_source_from_memory(&memory, ivon_source_path(fit->source), &header,
+                                             listing->tensors, listing->data, listing->count,
+                                             error);
+    return vectors_open(source, &set, memory, code, error);
+}
+
 int ivon_fit_source(struct ivon_source **source, struct ivon_fit *fit, const void *graph,
                     size_t graph_size, struct ivon_error *error)
 {
     size_t own = ivon_source_tensor_count(fit->source);
+    size_t shared = fit->layer_count + fit->network->parameter_count;
     size_t most = own + fit->network->parameter_count + 5 * fit->layer_count +
                   fit->network->parameter_count + 2;
-    struct fit_listing listing = {.fit = fit,
-                                  .tensors = calloc(most, sizeof *listing.tensors),
-                                  .data = calloc(most, sizeof *listing.data)};
-    const struct ivon_header header = fit_header_of(fit);
-    if (!fit->done) {
-        listing.code = ivon_error_set(error, IVON_ERROR_ARGUMENT, "nothing was fitted yet");
-    } else {
-        if (!fit->loaded)
-            fit->loaded = calloc(own + 1, sizeof *fit->loaded);
-        free(fit->structure);
-        fit->structure = has_structure(fit) ? structure_of(fit) : NULL;
-        if (!fit->loaded || (has_structure(fit) && !fit->structure))
-            listing.code = ivon_error_memory(error);
-    }
-    if (!listing.code && (!listing.tensors || !listing.data))
-        listing.code = ivon_error_memory(error);
-    if (!listing.code)
-        listing.code = spread_layers(fit, error);
-    if (!listing.code)
-        list_all(&listing, graph, graph_size, error);
-    int code = listing.code;
+    struct fit_listing listing = {
+        .fit = fit,
+        .tensors = calloc(most, sizeof *listing.tensors),
+        .data = calloc(most, sizeof *listing.data),
+        .vectors = calloc(shared + 1, sizeof *listing.vectors),
+        .own = vectors_own(fit->options.resources.ranks, whitened_size(fit))};
+    int code = fit->done ? 0 : ivon_error_set(error, IVON_ERROR_ARGUMENT, "nothing was fitted yet");
+    if (!code && (!listing.tensors || !listing.data || !listing.vectors))
+        code = ivon_error_memory(error);
     if (!code)
-        code = ivon_source_from_memory(source, ivon_source_path(fit->source), &header,
-                                       listing.tensors, listing.data, listing.count, error);
+        code = fit_list(&listing, graph, graph_size, error);
+    if (!code)
+        code = fit_open_source(&listing, source, error);
     free(listing.tensors);
     free(listing.data);
+    free(listing.vectors);
     return code;
 }

@@ -56,6 +56,27 @@ static int read_array(const struct ivon_fit *fit, struct ivon_source *source,
                                    error);
 }
 
+/* Lanczos' vectors, one after the other, of which each rank keeps what it holds. */
+static int read_basis(const struct state *state, struct ivon_source *source,
+                      struct ivon_error *error)
+{
+    const struct state_array *array = &state->arrays[state->vectors];
+    struct ivon_ranks *ranks = state->fit->options.resources.ranks;
+    struct lanczos *lanczos = state->fit->lanczos;
+    size_t index, size = lanczos->size;
+    int code = source ? expect_array(source, array, &index, error) : 0;
+    for (size_t k = 0; k <= lanczos->have && !code; k++) {
+        float *whole = lanczos_whole(lanczos, k);
+        if (source)
+            code = ivon_source_read(source, index, k * size, size, whole, error);
+        if (!code)
+            code = ivon_ranks_share(ranks, whole, size * sizeof *whole, error);
+        if (!code)
+            lanczos_take(lanczos, k);
+    }
+    return code;
+}
+
 /* The first line in which two texts differ. */
 static int refuse_run(const char *path, const char *found, const char *expected,
                       struct ivon_error *error)
@@ -204,7 +225,8 @@ static int read_correction(struct state *state, struct ivon_source *source,
     fit->lanczos->have = (size_t)state->counts[STATE_STEPS];
     fit->lanczos->begun = true;
     state_list_correction(state);
-    return read_arrays(state, source, first, error);
+    code = state->failed ? ivon_error_memory(error) : read_basis(state, source, error);
+    return code ? code : read_arrays(state, source, first + 1, error);
 }
 
 static int check_position(const struct ivon_fit *fit, struct ivon_source *source,

@@ -11,7 +11,7 @@
 #include "bayes/transfer.h"
 #include "core/digest.h"
 #include "core/error.h"
-#include "ivon/ranks.h"
+#include "core/ranks.h"
 
 enum { SAVING_SHARE = 20, HASHED = 1 << 18 /* elements at a time */ };
 
@@ -259,10 +259,12 @@ static void list_chunk(struct state *state)
 
 void state_list_correction(struct state *state)
 {
-    const struct lanczos *lanczos = state->fit->lanczos;
+    struct lanczos *lanczos = state->fit->lanczos;
     const struct whitened *product = &lanczos->product;
+    bool alone = !state->fit->options.resources.ranks;
+    state->vectors = state->count;
     state_add(state, "lanczos/vectors", "", IVON_F32, (lanczos->have + 1) * lanczos->size,
-              lanczos->basis);
+              alone ? lanczos->basis : NULL);
     state_add(state, "lanczos/alpha", "", IVON_F64, lanczos->have * lanczos->steps, lanczos->alpha);
     state_add(state, "lanczos/sums", "", IVON_F64, product->direction.size / sizeof(float),
               product->sums);
@@ -355,29 +357,47 @@ static int state_source(const struct state *state, struct ivon_source **source,
     return code;
 }
 
+/* Makes a source of a correction's state, whose vectors all ranks hold: they call this together. */
+static int state_open_vectors(struct ivon_fit *fit, size_t index, struct ivon_source *memory,
+                              struct ivon_source **source, struct ivon_error *error)
+{
+    struct vectors_tensor vectors = lanczos_tensor(fit->lanczos);
+    const struct vectors_set set = {fit->options.resources.ranks, fit->lanczos->size, &vectors, 1};
+    vectors.index = index;
+    return vectors_open(source, &set, memory, 0, error);
+}
+
+/* Makes the source of rank 0. */
+static int state_open(struct state *state, struct ivon_source **source, struct ivon_error *error)
+{
+    struct ivon_fit *fit = state->fit;
+    int code = state_describe_run(fit, error);
+    if (code)
+        return code;
+    state_gather(state);
+    state_add(state, "run", "", IVON_U8, strlen(fit->description), fit->description);
+    state_add(state, "counts", "", IVON_I64, STATE_COUNTS, state->counts);
+    state_list(state);
+    if (fit->stage == FIT_CORRECTION)
+        state_list_correction(state);
+    code = state->failed ? ivon_error_memory(error) : state_source(state, source, error);
+    return code || fit->stage != FIT_CORRECTION
+               ? code
+               : state_open_vectors(fit, state->vectors, *source, source, error);
+}
+
 static int state_save(struct ivon_fit *fit, struct ivon_error *error)
 {
     struct state state;
     struct ivon_source *source = NULL;
     double begun = state_now();
-    if ((fit->stage == fit_first_stage(fit) && !fit->position) ||
-        ivon_ranks_rank(fit->options.resources.ranks))
-        return 0; /* nothing was done yet, or it is rank 0 that has the sums */
-    int code = state_describe_run(fit, error);
-    if (code)
-        return code;
-    code = state_init(&state, fit, error);
-    if (!code) {
-        state_gather(&state);
-        state_add(&state, "run", "", IVON_U8, strlen(fit->description), fit->description);
-        state_add(&state, "counts", "", IVON_I64, STATE_COUNTS, state.counts);
-        state_list(&state);
-        if (fit->stage == FIT_CORRECTION)
-            state_list_correction(&state);
-        code = state.failed ? ivon_error_memory(error) : 0;
-    }
+    if (fit->stage == fit_first_stage(fit) && !fit->position)
+        return 0;                                      /* nothing was done yet */
+    if (ivon_ranks_rank(fit->options.resources.ranks)) /* rank 0 has all else */
+        return fit->stage == FIT_CORRECTION ? state_open_vectors(fit, 0, NULL, &source, error) : 0;
+    int code = state_init(&state, fit, error);
     if (!code)
-        code = state_source(&state, &source, error);
+        code = state_open(&state, &source, error);
     if (!code)
         code = fit->options.save(fit->options.save_context, source, error);
     ivon_source_close(source);
@@ -396,15 +416,21 @@ int fit_state_ask(struct ivon_fit *fit, struct ivon_error *error)
     return 0;
 }
 
+/* Saves the state if that is due, and ends the run if it is stopped. */
+static int state_settle(struct ivon_fit *fit, bool due, struct ivon_error *error)
+{
+    int code = due ? state_save(fit, error) : 0;
+    return code            ? code
+           : fit->stopping ? ivon_error_set(error, IVON_ERROR_CANCELLED, "interrupted")
+                           : 0;
+}
+
 int fit_state_offer(struct ivon_fit *fit, struct ivon_error *error)
 {
     if (!fit->options.save)
         return 0;
     fit_state_ask(fit, error);
-    int code = fit_state_due(fit) ? state_save(fit, error) : 0;
-    return code            ? code
-           : fit->stopping ? ivon_error_set(error, IVON_ERROR_CANCELLED, "interrupted")
-                           : 0;
+    return state_settle(fit, fit_state_due(fit), error);
 }
 
 int fit_state_leave(struct ivon_fit *fit, int code, struct ivon_error *error)
@@ -413,4 +439,48 @@ int fit_state_leave(struct ivon_fit *fit, int code, struct ivon_error *error)
         return code;
     int saved = state_save(fit, error);
     return saved ? saved : code;
+}
+
+/* The report of a rank to all. */
+struct state_report {
+    bool left;     /* its step was stopped, and added to no sum */
+    bool stopping; /* it was asked to stop */
+    bool due;      /* the state is to be saved */
+};
+
+int fit_state_meet(struct ivon_fit *fit, int code, struct ivon_error *error)
+{
+    struct ivon_ranks *ranks = fit->options.resources.ranks;
+    struct state_report report = {0}, all;
+    struct ranks_bytes reports;
+    if (!ranks)
+        return fit_state_leave(fit, code, error);
+    if (!code)
+        code = fit_state_ask(fit, error);
+    if (code && code != IVON_ERROR_CANCELLED)
+        return ivon_ranks_agree(ranks, code, error);
+    report.left = code;
+    report.stopping = fit->stopping;
+    report.due = fit_state_due(fit);
+    code = ranks_gather_all(ranks, &report, sizeof report, &reports, error);
+    if (code)
+        return code;
+    fit->due = false;
+    for (int r = 0; r < ivon_ranks_count(ranks); r++) {
+        memcpy(&all, reports.data + (size_t)r * sizeof all, sizeof all);
+        report.left |= all.left;
+        fit->stopping |= all.stopping;
+        fit->due |= all.due;
+    }
+    ranks_bytes_release(&reports);
+    return !report.left
+               ? 0
+               : fit_state_leave(fit, ivon_error_set(error, IVON_ERROR_CANCELLED, "interrupted"),
+                                 error);
+}
+
+int fit_state_pass(struct ivon_fit *fit, struct ivon_error *error)
+{
+    return fit->options.resources.ranks ? state_settle(fit, fit->due, error)
+                                        : fit_state_offer(fit, error);
 }

@@ -45,7 +45,8 @@ struct state {
     unsigned char *decomposed; /* of each side of each layer */
     struct state_array *arrays;
     size_t count, capacity;
-    bool failed; /* memory */
+    size_t vectors; /* the array of Lanczos' vectors; of ranks it has no data of its own */
+    bool failed;    /* memory */
 };
 
 /* An element for each side of a layer, and for each part. */

@@ -227,16 +227,14 @@ static int product_run_wave(struct whitened *whitened, struct ivon_error *error)
     if (!code && whitened->wave)
         code = thread_pool_run(fit->pool, whitened->runner.threads, whitened->wave, product_tile,
                                whitened, error);
-    code = fit_ranks_meet(fit, fit_state_leave(fit, code, error), error);
+    code = fit_state_meet(fit, code, error);
     if (!code)
         code = product_add_wave(whitened, error);
     if (code)
         return code;
     fit->position = wave.end;
-    if (ivon_ranks_rank(fit->options.resources.ranks))
-        return 0; /* it stops where all meet */
     meter_add(&fit->meter, wave.end - wave.first - (wave.own_end - wave.own_first), NULL);
-    return fit_state_offer(fit, error);
+    return fit_state_pass(fit, error);
 }
 
 int whitened_multiply(struct whitened *whitened, const float *y, float *out,

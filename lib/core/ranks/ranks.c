@@ -301,6 +301,13 @@ struct ranks_range ranks_range(const struct ivon_ranks *ranks, size_t count)
     return (struct ranks_range){first, first + each + (rank < more)};
 }
 
+int ranks_owner(const struct ivon_ranks *ranks, size_t count, size_t index)
+{
+    size_t all = (size_t)ivon_ranks_count(ranks), each = count / all, more = count % all;
+    size_t long_ones = more * (each + 1); /* indices of the ranks that have one more */
+    return (int)(index < long_ones ? index / (each + 1) : more + (index - long_ones) / each);
+}
+
 struct ranks_addition {
     size_t size, lane_size; /* of a number of the sum, and of a lane */
     void (*add)(void *sum, const void *lane, size_t count);
