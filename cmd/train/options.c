@@ -49,6 +49,7 @@ enum {
     KEY_STEPS,
     KEY_ACCUMULATE,
     KEY_LANES,
+    KEY_LANE_SAMPLES,
     KEY_AUGMENT,
     KEY_CLASS_WEIGHTS,
     KEY_DROPOUT,
@@ -121,6 +122,7 @@ static const struct argp_option option_table[] = {
     {"accumulate", KEY_ACCUMULATE, "N", 0, "Batches of a step (default 1)", 3},
     {"lanes", KEY_LANES, "N", 0,
      "Parts of a step's examples, which threads and processes share (default: up to 8)", 3},
+    {"lane-samples", KEY_LANE_SAMPLES, NULL, 0, "IVON: draw weights for each of these parts", 3},
     {"augment", KEY_AUGMENT, "cropN|reflectN,flip,cutoutN", 0,
      "Shift and mirror images at random, and cut squares out", 3},
     {"class-weights", KEY_CLASS_WEIGHTS, "W,W,...|balanced|FILE", 0,
@@ -220,6 +222,7 @@ static const char *find_foreign_option(const struct given *given)
                   {given->hess_every, "--hess-every", WITH_HESSIAN},
                   {given->samples, "--mc-samples", WITH_POSTERIOR},
                   {given->command->options.antithetic, "--antithetic", WITH_POSTERIOR},
+                  {given->command->options.lane_samples, "--lane-samples", IVON},
                   {given->rescale, "--rescale-lr", WITH_HESSIAN},
                   {given->command->posterior_prior, "--prior", IVON},
                   {given->command->watch.loo, "--loo", WITH_POSTERIOR},
@@ -268,6 +271,8 @@ static void settle_options(struct given *given, struct argp_state *state)
         options->prior_scale = NAN;
     if (isfinite(options->lora_alpha) && !given->command->lora.count)
         argp_failure(state, EX_USAGE, 0, "--lora-alpha is for --lora");
+    if (options->lane_samples && options->estimator != IVON_ESTIMATOR_PRICE)
+        argp_failure(state, EX_USAGE, 0, "--lane-samples is for --hessian=price");
     check_betas(options, state);
     param_groups_check(&given->command->groups, options->method, state);
     options->rescale = given->rescale ? given->rescaled : defaults.rescale;
@@ -488,6 +493,9 @@ static error_t parse_choice(int key, char *argument, struct argp_state *state)
         return 0;
     case KEY_ANTITHETIC:
         options->antithetic = true;
+        return 0;
+    case KEY_LANE_SAMPLES:
+        options->lane_samples = true;
         return 0;
     case KEY_RESCALE:
     case KEY_NO_RESCALE:

@@ -77,6 +77,8 @@ static json_t *method_settings(const struct ivon_train_options *options, const c
     json_object_set_new(settings, "antithetic", json_string(flag(options->antithetic)));
     if (options->method == IVON_METHOD_BBB)
         return settings;
+    if (options->method == IVON_METHOD_IVON)
+        json_object_set_new(settings, "lane-samples", json_string(flag(options->lane_samples)));
     json_object_set_new(settings, "clip-radius", finite_json(options->clip_radius));
     if (options->method == IVON_METHOD_IVON)
         json_object_set_new(settings, "prior-scale", finite_json(options->prior_scale));

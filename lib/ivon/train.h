@@ -226,6 +226,15 @@ struct ivon_train_options {
      * and of 8 where resources.memory is not 0.
      */
     size_t lanes;
+
+    /*
+     * IVON with IVON_ESTIMATOR_PRICE: each lane draws weights of its own, and gradients and
+     * estimates of the Hessian are their means over the lanes, weighted by their numbers of losses,
+     * as workers of a distributed training have them (the paper's appendix). The noise belongs to
+     * the number of a lane: other lanes make another training, and not other last bits. Each rank
+     * then holds as many weights as it holds gradients.
+     */
+    bool lane_samples;
 };
 
 /* The defaults of a method: those of the papers and, of AdamW and SGD, PyTorch's; 1 epoch of

@@ -112,6 +112,26 @@ few, many = (h5py.File(d + "/posterior-00000003.h5") for d in ("few", "one"))
 few["mean"].visititems(lambda n, v: isinstance(v, h5py.Dataset) and np.testing.assert_allclose(v[()], many["mean"][n][()], atol=1e-5))'
 }
 
+# Of 140 lanes places come in waves; of 3, rank 3 has none. What two ranks left, four go on from.
+@test "lanes draw weights of their own whichever rank has them" {
+  local own=(--lane-samples --mc-samples=2 --antithetic --hess-every=2 --clip-norm=1 --save-every=2) pair
+  for pair in 140:3 8:2 3:4; do
+    one "${MLP[@]}" "${own[@]}" --steps=3 --lanes="${pair%:*}"
+    by "${pair#*:}" "${MLP[@]}" "${own[@]}" --steps=3 --lanes="${pair%:*}"
+  done
+  one "${MLP[@]}" "${own[@]}" --steps=4 --lanes=8
+  rm -rf by
+  mpi "$(one_mpi 2)" 2 ivon-train -q -o by "${MLP[@]}" "${own[@]}" --steps=2 --lanes=8 --threads=1
+  mpi "$(one_mpi 3)" 4 ivon-train -q -o by "${MLP[@]}" "${own[@]}" --steps=4 --lanes=8 --threads=1 --resume
+  diff -r one by
+  run mpi "$(one_mpi 2)" 2 bash -c '
+    own=(--lane-samples)
+    [ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" != 1 ] || own=()
+    exec ivon-train -q "$@" "${own[@]}" --steps=2 -o by -f' - "${MLP[@]}"
+  [ "$status" = 64 ]
+  [[ $output == *"rank 1 on $(hostname): the options are not those of rank 0"* ]]
+}
+
 @test "a training goes on by another number of ranks, after signals and kills" {
   local more=(--steps=4000 --save-every=0 --lanes=4 --beta2=.9)
   one "${MLP[@]}" "${more[@]}"

@@ -9,7 +9,8 @@ The latter are of matrices with bases (EVON, SOAP), in tests/unit/bases.c; see b
 
 Two tensors of the same size, each with options of its own. tests/unit/optimizer.c runs the same
 settings; both take the gradient of element i of tensor t (from 0) at x to be
-  k (x - target) + 0.3 sin(2 x),  k = 0.5 + i / COUNT,  target = 1 + t/2 + i / 10.
+  k (x - target) + 0.3 sin(2 x),  k = 0.5 + i / COUNT,  target = 1 + t/2 + i / 10,
+and that of the losses of lane l to be 0.4 l more; lanes have the SHARES of a step's losses.
 """
 import sys
 import textwrap
@@ -39,12 +40,15 @@ def noise_of(sample, name, count, antithetic=False):
     return normals(SEED, sample, name, count)
 
 
+SHARES = [1 / 6, 1 / 3, 1 / 2]
+
+
 def clipped(gradients, bound):
     norm = np.sqrt(sum((g**2).sum() for g in gradients))
     return [g * min(1, bound / norm) for g in gradients]
 
 
-def ivon(squared=False, samples=1, prior=False, norm_clip=np.inf, every=1, antithetic=False):
+def ivon(squared=False, samples=1, prior=False, norm_clip=np.inf, every=1, antithetic=False, shares=(1,)):
     mean = [np.zeros(COUNT) for _ in NAMES]
     momentum = [np.zeros(COUNT) for _ in NAMES]
     decay = [np.full(COUNT, group["decay"]) for group in GROUPS]
@@ -57,14 +61,20 @@ def ivon(squared=False, samples=1, prior=False, norm_clip=np.inf, every=1, antit
         mean_hessian = [np.zeros(COUNT) for _ in NAMES]
         variance = [1 / (group["ess"] * (hessian[t] + decay[t])) for t, group in enumerate(GROUPS)]
         for sample in range(samples):
-            noise = [noise_of(step * samples + sample, name, COUNT, antithetic) for name in NAMES]
-            theta = [mean[t] + np.sqrt(variance[t]) * noise[t] for t in range(2)]
-            gradients = clipped([gradient(t, theta[t]) for t in range(2)], norm_clip)
+            gradients, products = np.zeros((2, 2, COUNT))
+            for lane, share in enumerate(shares):  # of the whole step is one
+                number = (step * samples + sample) * len(shares) + lane
+                for t, name in enumerate(NAMES):
+                    off = np.sqrt(variance[t]) * noise_of(number, name, COUNT, antithetic)
+                    g = share * (gradient(t, mean[t] + off) + 0.4 * lane)
+                    gradients[t] += g
+                    products[t] += g * off
+            scale = min(1, norm_clip / np.sqrt((gradients**2).sum()))
             for t, group in enumerate(GROUPS):
-                g = gradients[t]
+                g = scale * gradients[t]
                 mean_gradient[t] += g / samples
                 mean_hessian[t] += (group["ess"] * g**2 if squared
-                                    else g * (theta[t] - mean[t]) / variance[t]) / samples
+                                    else scale * products[t] / variance[t]) / samples
         for t, group in enumerate(GROUPS):
             b1, b2, h = group["beta1"], group["beta2"], hessian[t]
             momentum[t] = b1 * momentum[t] + (1 - b1) * mean_gradient[t]
@@ -295,7 +305,8 @@ def main():
           "squared samples": ivon(squared=True, samples=2),
           "prior": ivon(prior=True), "norm clip": ivon(norm_clip=0.5), "adamw": adamw(),
           "sgd": sgd(), "backprop": backprop(), "backprop samples": backprop(samples=3),
-          "antithetic": ivon(antithetic=True)})
+          "antithetic": ivon(antithetic=True), "lanes": ivon(shares=SHARES),
+          "lanes samples": ivon(shares=SHARES, samples=2, prior=True, norm_clip=0.5, every=4, antithetic=True)})
 
 
 if __name__ == "__main__":

@@ -83,6 +83,50 @@ static void run(struct optimizer *optimizer, unsigned samples, uint64_t steps)
     assert_int_equal(optimizer_steps(optimizer) % steps, 0);
 }
 
+/* Lanes, as the reference has them: each has a share of a step's losses, whose gradient is a little
+   more in each. The sums over the lanes. */
+static const double shares[] = {1.0 / 6, 1.0 / 3, 1.0 / 2};
+
+enum { LANES = sizeof shares / sizeof *shares };
+
+static void sum_lanes(const struct optimizer *optimizer, float gradients[2][COUNT],
+                      float products[2][COUNT])
+{
+    memset(gradients, 0, 2 * sizeof *gradients);
+    memset(products, 0, 2 * sizeof *products);
+    for (size_t lane = 0; lane < LANES; lane++) {
+        float weights[2][COUNT], own[2][COUNT];
+        float *const drawn[2] = {weights[0], weights[1]};
+        const float *const both[2] = {own[0], own[1]};
+        optimizer_draw_lane(optimizer, lane, drawn);
+        for (size_t t = 0; t < 2; t++)
+            for (size_t i = 0; i < COUNT; i++) {
+                double g = (double)gradient(t, i, weights[t][i]) + 0.4 * (double)lane;
+                own[t][i] = (float)(shares[lane] * g);
+            }
+        optimizer_multiply_lane(optimizer, both, drawn);
+        for (size_t t = 0; t < 2; t++)
+            for (size_t i = 0; i < COUNT; i++) {
+                gradients[t][i] += own[t][i];
+                products[t][i] += weights[t][i];
+            }
+    }
+}
+
+static void run_lanes(struct optimizer *optimizer, unsigned samples, uint64_t steps)
+{
+    float gradients[2][COUNT], products[2][COUNT];
+    const float *const sums[2] = {gradients[0], gradients[1]};
+    const float *const product_sums[2] = {products[0], products[1]};
+    struct optimizer_report report;
+    for (uint64_t call = 0; call < samples * steps; call++) {
+        sum_lanes(optimizer, gradients, products);
+        assert_int_equal(optimizer_step_lanes(optimizer, sums, product_sums, 1, &report, NULL), 0);
+        assert_int_equal(report.updated, (call + 1) % samples == 0);
+        assert_int_equal(report.bad_gradients + report.overflows, 0);
+    }
+}
+
 static void compare(const char *name, const char *what, const float *found, const double *expected,
                     double scale)
 {
@@ -98,7 +142,7 @@ static void check(const char *name, struct optimizer *optimizer, unsigned sample
 {
     const struct reference *reference = reference_of(name);
     assert_int_equal(optimizer_draw(optimizer, NULL), 0);
-    run(optimizer, samples, STEPS);
+    (strncmp(name, "lanes", 5) == 0 ? run_lanes : run)(optimizer, samples, STEPS);
     assert_int_equal(optimizer_steps(optimizer), STEPS);
     for (size_t t = 0; t < 2; t++) {
         compare(name, "mean", optimizer_mean(optimizer, t), reference->arrays[t][0], 0);
@@ -176,6 +220,89 @@ static void samples_go_in_opposite_pairs(void **state)
     optimizer_free(optimizer);
     options.samples = 1;
     check("antithetic", make(&options, ivon_groups), 1);
+}
+
+static void lanes_draw_for_themselves(void **state)
+{
+    (void)state;
+    struct optimizer_options options = ivon_options();
+    float mean[COUNT], decay[COUNT];
+    options.lanes = LANES;
+    check("lanes", make(&options, ivon_groups), 1);
+    options.samples = 2;
+    options.norm_clip = 0.5;
+    options.hessian_every = 4;
+    options.antithetic = true;
+    struct optimizer *optimizer = make(&options, ivon_groups);
+    prior_of(mean, decay);
+    assert_int_equal(optimizer_set_prior(optimizer, 1, mean, decay, NULL, NULL), 0);
+    check("lanes samples", optimizer, 2);
+}
+
+static double precision_of(size_t group)
+{
+    return ivon_groups[group].ess *
+           (ivon_groups[group].hessian_init + ivon_groups[group].weight_decay);
+}
+
+/*
+ * Of four lanes with equal shares, the gradient of lane l being a_l + k (θ − m), the estimates are
+ * means over the lanes of a_l ε/σ + k ε². Their variance is
+ *
+ *   of θ_l of each lane   ((Σ a_l²/4)/σ² + 2 k²)/4
+ *   of one θ of all       (Σ a_l/4)²/σ² + 2 k²
+ *
+ * a quarter where the lanes' gradients at the mean are alike. What these have of noise that cancels
+ * in their sum is only in the former. Whoever draws, the expected estimate is k.
+ *
+ * Of n = COUNT · STEPS · 2 estimates with a kurtosis of at most 15, which ε² has, the variance has
+ * a standard error of at most √(14/n) = 1.9 %.
+ */
+static void check_variance(const double a[4], double k, size_t lanes, double expected)
+{
+    struct optimizer_options options = ivon_options();
+    options.lanes = lanes;
+    struct optimizer *optimizer = make(&options, ivon_groups);
+    double sum = 0, squares = 0, count = 2.0 * COUNT * STEPS;
+    for (uint64_t step = 0; step < STEPS; step++) {
+        double estimates[2][COUNT] = {{0}};
+        optimizer_resume(optimizer, step); /* whose means are 0, and Hessians h₀ */
+        for (size_t part = 0; part < 4; part++) {
+            float weights[2][COUNT], own[2][COUNT];
+            float *const drawn[2] = {weights[0], weights[1]};
+            const float *const both[2] = {own[0], own[1]};
+            optimizer_draw_lane(optimizer, lanes == 1 ? 0 : part, drawn);
+            for (size_t i = 0; i < (size_t)2 * COUNT; i++)
+                own[i / COUNT][i % COUNT] =
+                    (float)((a[part] + k * (double)weights[i / COUNT][i % COUNT]) / 4);
+            optimizer_multiply_lane(optimizer, both, drawn);
+            for (size_t i = 0; i < (size_t)2 * COUNT; i++)
+                estimates[i / COUNT][i % COUNT] += (double)weights[i / COUNT][i % COUNT];
+        }
+        for (size_t i = 0; i < (size_t)2 * COUNT; i++) {
+            double estimate = estimates[i / COUNT][i % COUNT] * precision_of(i / COUNT);
+            sum += estimate;
+            squares += estimate * estimate;
+        }
+    }
+    optimizer_free(optimizer);
+    double mean = sum / count, variance = squares / count - mean * mean;
+    assert_true(fabs(mean - k) <= 5 * sqrt(variance / count));
+    if (!(fabs(variance / expected - 1) <= 0.1))
+        fail_msg("%zu lanes: a variance of %g, expected %g", lanes, variance, expected);
+}
+
+static void lanes_estimate_with_less_variance(void **state)
+{
+    (void)state;
+    static const double alike[4] = {0.05, 0.05, 0.05, 0.05};
+    static const double noise[4] = {-0.05, 0.05, -0.05, 0.05};
+    const double k = 0.7, curve = 2 * k * k;
+    double slope = 0.05 * 0.05 * (precision_of(0) + precision_of(1)) / 2;
+    check_variance(alike, k, 1, slope + curve);
+    check_variance(alike, k, 4, (slope + curve) / 4);
+    check_variance(noise, k, 1, curve);
+    check_variance(noise, k, 4, (slope + curve) / 4);
 }
 
 static void a_posterior_can_be_the_prior(void **state)
@@ -606,6 +733,8 @@ int main(void)
         cmocka_unit_test(samples_of_a_step_are_averaged),
         cmocka_unit_test(the_hessian_stays_between_its_estimates),
         cmocka_unit_test(samples_go_in_opposite_pairs),
+        cmocka_unit_test(lanes_draw_for_themselves),
+        cmocka_unit_test(lanes_estimate_with_less_variance),
         cmocka_unit_test(a_posterior_can_be_the_prior),
         cmocka_unit_test(norms_are_clipped),
         cmocka_unit_test(adamw_and_sgd_follow_their_formulas),

@@ -919,6 +919,7 @@ RULES = {
         "no-rescale-lr": flag, "debias": flag, "no-debias": flag, "clip-norm": values(1e-3, 1, 100),
         "epochs": None, "steps": None, "batch": values(1, 3, 7, 50), "accumulate": values(1, 2, 3),
         "lanes": rarely(values(1, 2, 3, 7, 20, wrong=(0, 1025)), 0.2),
+        "lane-samples": when(lambda call: not call.has("optimizer") or call.has_value("optimizer", "ivon"), rarely(flag, 0.3)),
         "schedule": values("constant", "cosine", "linear", edge=0.02), "warmup": values(0, 1, 3, 100),
         "restarts": restarts,
         "class-weights": class_weights,

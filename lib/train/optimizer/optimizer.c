@@ -47,7 +47,7 @@ static size_t list_arrays(const struct optimizer_options *options, size_t offset
         {offsetof(struct optimizer_array, mean), true},
         {offsetof(struct optimizer_array, momentum), true},
         {offsetof(struct optimizer_array, hessian), options->method != OPTIMIZER_SGD},
-        {offsetof(struct optimizer_array, sample), draws},
+        {offsetof(struct optimizer_array, sample), draws && !options->lanes},
         {offsetof(struct optimizer_array, gradient_sum), sums},
         {offsetof(struct optimizer_array, product_sum), sums},
         {offsetof(struct optimizer_array, rho), backprop},

@@ -30,6 +30,17 @@
  * stream (seed, t·samples + s, NAME) of core/random.h. Antithetic, the numbers t·samples + s go in
  * pairs: an odd one takes the noise of the even one before it, negated. Pairs are of two steps in
  * turn where a step has one sample, and lie within a step where it has an even number of them.
+ *
+ * Lanes of IVON, in place of optimizer_step's one θ: the examples of a step are divided into L
+ * lanes, and each lane draws its own θ_l and computes the gradient G_l of its examples' part of the
+ * mean loss, so that their sum is that loss's. Then
+ *   ĝ = Σ G_l        ĝ (θ − m) → Σ G_l (θ_l − m)
+ * are the means of what each lane would estimate by itself, weighted by its number of losses (Shen
+ * et al., ICML 2024, "distributed training"). Norms are clipped of the first sum, and the second is
+ * scaled alike. The noise of lane l is that of sample (t·samples + s)·L + l above: one lane draws
+ * what a step would.
+ *   optimizer_draw_lane, G_l, optimizer_multiply_lane   of each lane, by any threads or ranks
+ *   optimizer_step_lanes, of the two sums               `samples` times
  */
 #ifndef TRAIN_OPTIMIZER_OPTIMIZER_H
 #define TRAIN_OPTIMIZER_OPTIMIZER_H
@@ -55,6 +66,7 @@ struct optimizer_options {
     double norm_clip;       /* the largest norm of a sample's ĝ over all tensors; INFINITY: any */
     unsigned basis_every;   /* steps between new bases; 0: they stay what they are */
     double basis_beta;      /* β₃, of their moments */
+    size_t lanes;           /* IVON by Price without bases: L, which draw for themselves; 0: none */
     struct thread_pool *thread_pool; /* for the passes, borrowed; null: the calling thread */
 };
 
@@ -124,7 +136,8 @@ float *optimizer_rho_second(const struct optimizer *optimizer, size_t tensor);
    one and δ is positive. Of Bayes by Backprop alone. */
 void optimizer_rho_hessian(const struct optimizer *optimizer, size_t tensor, float *out);
 
-/* Returns the array that the network uses as the tensor. Borrowed. */
+/* Returns the array that the network uses as the tensor; of lanes, which have their own, the mean.
+   Borrowed. */
 const float *optimizer_parameter(const struct optimizer *optimizer, size_t tensor);
 
 /*
@@ -169,5 +182,20 @@ struct optimizer_report {
  */
 int optimizer_step(struct optimizer *optimizer, const float *const *gradients, double factor,
                    bool draw, struct optimizer_report *report, struct ivon_error *error);
+
+/* Sets the weights, one array for each tensor, to those that a lane draws for the next gradient. */
+void optimizer_draw_lane(const struct optimizer *optimizer, size_t lane, float *const *weights);
+
+/* Turns a lane's weights θ_l into the products G_l (θ_l − m). */
+void optimizer_multiply_lane(const struct optimizer *optimizer, const float *const *gradients,
+                             float *const *weights);
+
+/* Returns whether the next step changes Hessians; where it does not, products count nothing. */
+bool optimizer_estimates(const struct optimizer *optimizer);
+
+/* optimizer_step, of sums over all lanes, which draw by themselves. */
+int optimizer_step_lanes(struct optimizer *optimizer, const float *const *gradients,
+                         const float *const *products, double factor,
+                         struct optimizer_report *report, struct ivon_error *error);
 
 #endif

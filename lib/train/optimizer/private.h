@@ -52,11 +52,16 @@ struct optimizer {
     unsigned sample; /* gradients taken in this step */
 };
 
-/* Returns whether weights are drawn. */
+/* Returns whether weights are drawn; and whether they are drawn here, and not by lanes. */
 static inline bool optimizer_draws(const struct optimizer *optimizer)
 {
     return optimizer->options.method == OPTIMIZER_IVON ||
            optimizer->options.method == OPTIMIZER_BACKPROP;
+}
+
+static inline bool optimizer_draws_one(const struct optimizer *optimizer)
+{
+    return optimizer_draws(optimizer) && !optimizer->options.lanes;
 }
 
 int optimizer_check_options(const struct optimizer_options *options, struct ivon_error *error);

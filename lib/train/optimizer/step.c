@@ -12,6 +12,7 @@ enum { PIECE = UPDATE_TILE /* elements updated and then perturbed while they are
 struct pass {
     struct optimizer *optimizer;
     const float *const *gradients;
+    const float *const *products; /* of lanes; else null */
     double factor;
     float gradient_factor; /* of norm clipping */
     bool draw;
@@ -25,27 +26,31 @@ struct noise {
     bool negated;
 };
 
-static struct noise noise_of(const struct pass *pass, const struct optimizer_array *tensor)
+static struct noise noise_of(const struct optimizer_options *options, uint64_t sample,
+                             const struct optimizer_array *tensor)
 {
-    const struct optimizer_options *options = &pass->optimizer->options;
-    bool negated = options->antithetic && pass->next_sample % 2;
-    return (struct noise){
-        random_stream_of(options->seed, pass->next_sample - negated, tensor->name), negated};
+    bool negated = options->antithetic && sample % 2;
+    return (struct noise){random_stream_of(options->seed, sample - negated, tensor->name), negated};
 }
 
+/* Draws elements [first, first + count) of the tensor to `weights`, where its own are. */
 static void draw_piece(const struct noise *noise, const struct optimizer_array *tensor,
-                       size_t first, size_t count)
+                       size_t first, size_t count, float *weights)
 {
-    random_normal(&noise->stream, first, count, tensor->sample + first);
+    random_normal(&noise->stream, first, count, weights + first);
     for (size_t i = first; noise->negated && i < first + count; i++)
-        tensor->sample[i] = -tensor->sample[i];
+        weights[i] = -weights[i];
     if (tensor->rho) {
-        update_backprop_perturb(tensor->sample + first, tensor->mean + first, tensor->rho + first,
-                                count);
+        update_backprop_perturb(weights + first, tensor->mean + first, tensor->rho + first, count);
         return;
     }
-    update_ivon_perturb(tensor->sample + first, tensor->mean + first, tensor->hessian + first,
+    update_ivon_perturb(weights + first, tensor->mean + first, tensor->hessian + first,
                         tensor->group->weight_decay, (float)tensor->group->ess, count);
+}
+
+static struct noise next_noise(const struct pass *pass, const struct optimizer_array *tensor)
+{
+    return noise_of(&pass->optimizer->options, pass->next_sample, tensor);
 }
 
 static double debias_factor(const struct optimizer_group *group, double beta, uint64_t steps)
@@ -53,11 +58,16 @@ static double debias_factor(const struct optimizer_group *group, double beta, ui
     return group->debias ? 1 / -expm1((double)steps * log(beta)) : 1;
 }
 
+bool optimizer_estimates(const struct optimizer *optimizer)
+{
+    uint64_t every = optimizer->options.hessian_every;
+    return !every || optimizer->steps % every == 0;
+}
+
 static struct update_ivon_factors ivon_factors(const struct pass *pass,
                                                const struct optimizer_group *group)
 {
     const struct optimizer *optimizer = pass->optimizer;
-    uint64_t every = optimizer->options.hessian_every;
     double scale = group->rescale ? group->hessian_init + group->weight_decay : 1;
     return (struct update_ivon_factors){
         .weight_decay = group->weight_decay,
@@ -70,7 +80,7 @@ static struct update_ivon_factors ivon_factors(const struct pass *pass,
         .rate = (float)(pass->factor * group->rate * scale),
         .clip = (float)group->clip,
         .squared = optimizer->options.estimator == OPTIMIZER_SQUARED,
-        .keep = every && optimizer->steps % every != 0};
+        .keep = !optimizer_estimates(optimizer)};
 }
 
 /* The last gradient of a step: updates each piece, and perturbs it for the next step. */
@@ -81,7 +91,8 @@ static void step_ivon(const struct pass *pass, const struct optimizer_array *ten
     bool sums = pass->optimizer->options.samples > 1, prior = tensor->prior_mean != NULL;
     bool pull = tensor->prior_pull != NULL;
     const float *gradient = pass->gradients[block->tensor];
-    const struct noise noise = noise_of(pass, tensor);
+    const float *product = pass->products ? pass->products[block->tensor] : NULL;
+    const struct noise noise = next_noise(pass, tensor);
     for (size_t done = 0; done < block->count; done += PIECE) {
         size_t at = block->first + done;
         size_t count = block->count - done < PIECE ? block->count - done : PIECE;
@@ -89,7 +100,8 @@ static void step_ivon(const struct pass *pass, const struct optimizer_array *ten
                                      .hessian = tensor->hessian + at,
                                      .momentum = tensor->momentum + at,
                                      .gradient = gradient + at,
-                                     .sample = tensor->sample + at,
+                                     .sample = product ? NULL : tensor->sample + at,
+                                     .product = product ? product + at : NULL,
                                      .gradient_sum = sums ? tensor->gradient_sum + at : NULL,
                                      .product_sum = sums ? tensor->product_sum + at : NULL,
                                      .prior_mean = prior ? tensor->prior_mean + at : NULL,
@@ -97,7 +109,7 @@ static void step_ivon(const struct pass *pass, const struct optimizer_array *ten
                                      .prior_pull = pull ? tensor->prior_pull + at : NULL};
         update_ivon(&arrays, &factors, count, &block->counts);
         if (pass->draw)
-            draw_piece(&noise, tensor, at, count);
+            draw_piece(&noise, tensor, at, count, tensor->sample);
     }
 }
 
@@ -108,7 +120,7 @@ static void step_backprop(const struct pass *pass, const struct optimizer_array 
     const struct optimizer_group *group = tensor->group;
     uint64_t steps = pass->optimizer->steps + 1;
     bool sums = pass->optimizer->options.samples > 1;
-    const struct noise noise = noise_of(pass, tensor);
+    const struct noise noise = next_noise(pass, tensor);
     struct update_backprop_factors factors = {
         .gradient = pass->gradient_factor,
         .average = (float)(1.0 / pass->optimizer->options.samples),
@@ -132,7 +144,7 @@ static void step_backprop(const struct pass *pass, const struct optimizer_array 
             .product_sum = sums ? tensor->product_sum + at : NULL};
         update_backprop(&arrays, &factors, count, &block->counts);
         if (pass->draw)
-            draw_piece(&noise, tensor, at, count);
+            draw_piece(&noise, tensor, at, count, tensor->sample);
     }
 }
 
@@ -143,7 +155,7 @@ static void accumulate_sample(const struct pass *pass, const struct optimizer_ar
     const struct optimizer *optimizer = pass->optimizer;
     bool squared = optimizer->options.method == OPTIMIZER_IVON &&
                    optimizer->options.estimator == OPTIMIZER_SQUARED;
-    const struct noise noise = noise_of(pass, tensor);
+    const struct noise noise = next_noise(pass, tensor);
     for (size_t done = 0; done < block->count; done += PIECE) {
         size_t at = block->first + done;
         size_t count = block->count - done < PIECE ? block->count - done : PIECE;
@@ -151,8 +163,18 @@ static void accumulate_sample(const struct pass *pass, const struct optimizer_ar
                                pass->gradients[block->tensor] + at, tensor->sample + at,
                                tensor->mean + at, pass->gradient_factor, squared,
                                optimizer->sample == 0, count);
-        draw_piece(&noise, tensor, at, count);
+        draw_piece(&noise, tensor, at, count, tensor->sample);
     }
+}
+
+/* The same of lanes. */
+static void accumulate_lanes(const struct pass *pass, const struct optimizer_array *tensor,
+                             const struct optimizer_block *block)
+{
+    size_t at = block->first;
+    update_ivon_add(tensor->gradient_sum + at, tensor->product_sum + at,
+                    pass->gradients[block->tensor] + at, pass->products[block->tensor] + at,
+                    pass->gradient_factor, pass->optimizer->sample == 0, block->count);
 }
 
 /* The gradient that the first bases are of has parts there that are nothing but rounding, and that
@@ -206,6 +228,8 @@ static int step_block(void *context, size_t i, int thread, struct ivon_error *er
         step_adamw(pass, tensor, block);
     else if (optimizer->options.method == OPTIMIZER_SGD)
         step_sgd(pass, tensor, block);
+    else if (optimizer->sample + 1 < optimizer->options.samples && pass->products)
+        accumulate_lanes(pass, tensor, block);
     else if (optimizer->sample + 1 < optimizer->options.samples)
         accumulate_sample(pass, tensor, block);
     else if (optimizer->options.method == OPTIMIZER_BACKPROP)
@@ -220,12 +244,12 @@ static int optimizer_step_draw_block(void *context, size_t i, int thread, struct
     const struct pass *pass = context;
     const struct optimizer_block *block = &pass->optimizer->blocks[i];
     const struct optimizer_array *tensor = &pass->optimizer->tensors[block->tensor];
-    const struct noise noise = noise_of(pass, tensor);
+    const struct noise noise = next_noise(pass, tensor);
     (void)thread;
     (void)error;
     for (size_t done = 0; done < block->count; done += PIECE)
         draw_piece(&noise, tensor, block->first + done,
-                   block->count - done < PIECE ? block->count - done : PIECE);
+                   block->count - done < PIECE ? block->count - done : PIECE, tensor->sample);
     return 0;
 }
 
@@ -260,7 +284,7 @@ int optimizer_draw(struct optimizer *optimizer, struct ivon_error *error)
                         .next_sample = optimizer->steps * optimizer->options.samples};
     int code = 0;
     optimizer->sample = 0;
-    if (optimizer_draws(optimizer))
+    if (optimizer_draws_one(optimizer))
         code = run_blocks(optimizer, optimizer_step_draw_block, &pass, error);
     return code ? code : basis_place(optimizer, error);
 }
@@ -300,19 +324,27 @@ static int step_renew(struct pass *pass, bool draw, struct ivon_error *error)
                          : run_blocks(pass->optimizer, optimizer_step_draw_block, pass, error);
 }
 
-int optimizer_step(struct optimizer *optimizer, const float *const *gradients, double factor,
-                   bool draw, struct optimizer_report *report, struct ivon_error *error)
+/* The number of the sample at which the next gradient is taken, from the training's start. */
+static uint64_t step_sample(const struct optimizer *optimizer)
+{
+    return optimizer->steps * optimizer->options.samples + optimizer->sample;
+}
+
+/* A step at one sample, of which `products` is null, or of lanes. */
+static int step_take(struct optimizer *optimizer, const float *const *gradients,
+                     const float *const *products, double factor, bool draw,
+                     struct optimizer_report *report, struct ivon_error *error)
 {
     bool last = optimizer->sample + 1 >= optimizer->options.samples;
     bool draws = optimizer_draws(optimizer);
-    uint64_t at = optimizer->steps * optimizer->options.samples + optimizer->sample;
     bool renew = last && basis_due(optimizer);
     struct pass pass = {.optimizer = optimizer,
                         .gradients = gradients,
+                        .products = products,
                         .factor = factor,
                         .gradient_factor = 1,
                         .draw = draw && !renew,
-                        .next_sample = at + 1};
+                        .next_sample = step_sample(optimizer) + 1};
     int code = 0;
     *report = (struct optimizer_report){.tensor = SIZE_MAX, .norm = NAN};
     if (isfinite(optimizer->options.norm_clip))
@@ -332,4 +364,39 @@ int optimizer_step(struct optimizer *optimizer, const float *const *gradients, d
     if (renew && !report->bad_gradients && !report->overflows)
         code = step_renew(&pass, draw && draws, error);
     return code || (draws && !draw) ? code : basis_place(optimizer, error);
+}
+
+int optimizer_step(struct optimizer *optimizer, const float *const *gradients, double factor,
+                   bool draw, struct optimizer_report *report, struct ivon_error *error)
+{
+    return step_take(optimizer, gradients, NULL, factor, draw, report, error);
+}
+
+/* Lanes. */
+
+void optimizer_draw_lane(const struct optimizer *optimizer, size_t lane, float *const *weights)
+{
+    uint64_t sample = step_sample(optimizer) * optimizer->options.lanes + lane;
+    for (size_t i = 0; i < optimizer->tensor_count; i++) {
+        const struct optimizer_array *tensor = &optimizer->tensors[i];
+        const struct noise noise = noise_of(&optimizer->options, sample, tensor);
+        for (size_t at = 0; at < tensor->count; at += PIECE)
+            draw_piece(&noise, tensor, at, tensor->count - at < PIECE ? tensor->count - at : PIECE,
+                       weights[i]);
+    }
+}
+
+void optimizer_multiply_lane(const struct optimizer *optimizer, const float *const *gradients,
+                             float *const *weights)
+{
+    for (size_t i = 0; i < optimizer->tensor_count; i++)
+        update_ivon_multiply(weights[i], optimizer->tensors[i].mean, gradients[i],
+                             optimizer->tensors[i].count);
+}
+
+int optimizer_step_lanes(struct optimizer *optimizer, const float *const *gradients,
+                         const float *const *products, double factor,
+                         struct optimizer_report *report, struct ivon_error *error)
+{
+    return step_take(optimizer, gradients, products, factor, false, report, error);
 }

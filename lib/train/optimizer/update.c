@@ -179,9 +179,10 @@ IVON_DISPATCH static void estimate(struct tile *restrict tile,
 {
     const float *restrict gradient = arrays->gradient, *restrict mean = arrays->mean;
     const float *restrict sample = arrays->sample, *restrict hessian = arrays->hessian;
+    const float *restrict product = arrays->product;
     float factor = factors->gradient, share = factors->average, scale = factors->ess * share;
     float of_price = factor * factors->ess;
-    bool price = !factors->squared && !arrays->gradient_sum; /* as update_price has it */
+    bool price = !factors->squared && !arrays->gradient_sum && !product; /* as update_price */
     for (size_t i = 0; i < count; i++)
         tile->gradient[i] = factor * gradient[i];
     for (size_t i = 0; price && i < count; i++)
@@ -191,8 +192,10 @@ IVON_DISPATCH static void estimate(struct tile *restrict tile,
         return;
     for (size_t i = 0; factors->squared && i < count; i++)
         tile->estimate[i] = tile->gradient[i] * tile->gradient[i];
-    for (size_t i = 0; !factors->squared && i < count; i++)
+    for (size_t i = 0; !factors->squared && !product && i < count; i++)
         tile->estimate[i] = tile->gradient[i] * (sample[i] - mean[i]);
+    for (size_t i = 0; product && i < count; i++)
+        tile->estimate[i] = factor * product[i];
     for (size_t i = 0; arrays->gradient_sum && i < count; i++) {
         tile->gradient[i] = (tile->gradient[i] + arrays->gradient_sum[i]) * share;
         tile->estimate[i] += arrays->product_sum[i];
@@ -284,15 +287,16 @@ void update_ivon(const struct update_ivon *arrays, const struct update_ivon_fact
                  size_t count, struct update_counts *counts)
 {
     bool common = !arrays->prior_mean && !factors->squared && !factors->keep &&
-                  !arrays->gradient_sum;
+                  !arrays->gradient_sum && !arrays->product;
     for (size_t at = 0; at < count; at += TILE) {
         bool sums = arrays->gradient_sum != NULL, prior = arrays->prior_mean != NULL;
-        bool pull = arrays->prior_pull != NULL;
+        bool pull = arrays->prior_pull != NULL, product = arrays->product != NULL;
         struct update_ivon tile = {.mean = arrays->mean + at,
                                    .hessian = arrays->hessian + at,
                                    .momentum = arrays->momentum + at,
                                    .gradient = arrays->gradient + at,
-                                   .sample = arrays->sample + at,
+                                   .sample = product ? NULL : arrays->sample + at,
+                                   .product = product ? arrays->product + at : NULL,
                                    .gradient_sum = sums ? arrays->gradient_sum + at : NULL,
                                    .product_sum = sums ? arrays->product_sum + at : NULL,
                                    .prior_mean = prior ? arrays->prior_mean + at : NULL,
@@ -319,6 +323,25 @@ IVON_DISPATCH void update_ivon_accumulate(float *restrict gradient_sum, float *r
         gradient_sum[i] += g;
         product_sum[i] += g * multiplier;
     }
+}
+
+IVON_DISPATCH void update_ivon_add(float *restrict gradient_sum, float *restrict product_sum,
+                                   const float *restrict gradient, const float *restrict product,
+                                   float factor, bool first, size_t count)
+{
+    for (size_t i = 0; first && i < count; i++)
+        gradient_sum[i] = product_sum[i] = 0;
+    for (size_t i = 0; i < count; i++) {
+        gradient_sum[i] += gradient[i] * factor;
+        product_sum[i] += product[i] * factor;
+    }
+}
+
+IVON_DISPATCH void update_ivon_multiply(float *restrict sample, const float *restrict mean,
+                                        const float *restrict gradient, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        sample[i] = gradient[i] * (sample[i] - mean[i]);
 }
 
 IVON_DISPATCH void update_ivon_perturb(float *restrict sample, const float *restrict mean,

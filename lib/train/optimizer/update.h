@@ -29,6 +29,7 @@ struct update_ivon {
     float *momentum; /* g */
     const float *gradient; /* ĝ at the sample */
     const float *sample;   /* θ */
+    const float *product;  /* of lanes, in place of θ: Σ G (θ − m); else null */
     /* Of the step's earlier samples: Σ ĝ and Σ ĝ (θ − m), or Σ ĝ²; null where there are none. */
     const float *gradient_sum, *product_sum;
     /* A posterior as the prior: m_p and δ_p = S_p/λ; null: weight decay to zero. */
@@ -70,6 +71,13 @@ void update_ivon(const struct update_ivon *arrays, const struct update_ivon_fact
 void update_ivon_accumulate(float *gradient_sum, float *product_sum, const float *gradient,
                             const float *sample, const float *mean, float factor, bool squared,
                             bool first, size_t count);
+
+/* The same of sums over lanes. */
+void update_ivon_add(float *gradient_sum, float *product_sum, const float *gradient,
+                     const float *product, float factor, bool first, size_t count);
+
+/* sample ← ĝ (θ − m), the sample holding θ. */
+void update_ivon_multiply(float *sample, const float *mean, const float *gradient, size_t count);
 
 /* sample = m + ε/√(λ (h + δ)), the sample holding ε. */
 void update_ivon_perturb(float *sample, const float *mean, const float *hessian,

@@ -130,6 +130,16 @@ static size_t count_sums(const struct ivon_trainer *trainer)
     return 1 + net_training_size(trainer->training);
 }
 
+/* Memory for weights that are drawn, and then added as a whole: zeros are between the arrays. */
+static int make_drawn(const struct ivon_trainer *trainer, struct weights *drawn,
+                      struct ivon_error *error)
+{
+    int code = weights_init(drawn, trainer->network, error);
+    if (!code)
+        memset(drawn->data, 0, drawn->size);
+    return code;
+}
+
 static int make_lane(struct ivon_trainer *trainer, size_t place, struct ivon_error *error)
 {
     struct lane *lane = &trainer->lanes[place];
@@ -146,10 +156,12 @@ static int make_lane(struct ivon_trainer *trainer, size_t place, struct ivon_err
     lane->sums = calloc(count_sums(trainer), sizeof *lane->sums);
     if (!lane->labels || !lane->numbers || !lane->adjoint || !lane->row_loss || !lane->sums)
         return ivon_error_memory(error);
-    int code = needs_gradients(trainer, place)
-                   ? weights_init(&lane->gradients, trainer->network, error)
-                   : 0;
+    bool needs = needs_gradients(trainer, place);
+    int code = needs ? weights_init(&lane->gradients, trainer->network, error) : 0;
+    if (!code && needs && trainer->options.lane_samples)
+        code = make_drawn(trainer, &lane->drawn, error);
     trainer->lane_gradients[place] = lane->gradients.data;
+    trainer->lane_products[place] = lane->drawn.data;
     trainer->lane_sums[place] = lane->sums;
     return code;
 }
@@ -160,12 +172,15 @@ int lanes_make(struct ivon_trainer *trainer, struct ivon_error *error)
     int code = runner_start(&trainer->runner, &trainer->data.feed, (int)places, error);
     if (!code)
         code = weights_init(&trainer->gradient, trainer->network, error);
+    if (!code && trainer->options.lane_samples)
+        code = make_drawn(trainer, &trainer->products, error);
     trainer->lanes = calloc(places, sizeof *trainer->lanes);
     trainer->lane_gradients = calloc(places, sizeof *trainer->lane_gradients);
+    trainer->lane_products = calloc(places, sizeof *trainer->lane_products);
     trainer->lane_sums = calloc(places, sizeof *trainer->lane_sums);
     trainer->sums = calloc(count_sums(trainer), sizeof *trainer->sums);
-    if (!code &&
-        (!trainer->lanes || !trainer->lane_gradients || !trainer->lane_sums || !trainer->sums))
+    if (!code && (!trainer->lanes || !trainer->lane_gradients || !trainer->lane_products ||
+                  !trainer->lane_sums || !trainer->sums))
         code = ivon_error_memory(error);
     for (size_t i = 0; i < places && !code; i++)
         code = make_lane(trainer, i, error);
@@ -178,6 +193,7 @@ void lanes_release(struct ivon_trainer *trainer)
     for (size_t i = 0; i < trainer->lane_places && trainer->lanes; i++) {
         struct lane *lane = &trainer->lanes[i];
         weights_release(&lane->gradients);
+        weights_release(&lane->drawn);
         free(lane->labels);
         free(lane->numbers);
         free(lane->adjoint);
@@ -186,9 +202,11 @@ void lanes_release(struct ivon_trainer *trainer)
     }
     free(trainer->lanes);
     free(trainer->lane_gradients);
+    free(trainer->lane_products);
     free(trainer->lane_sums);
     free(trainer->sums);
     weights_release(&trainer->gradient);
+    weights_release(&trainer->products);
 }
 
 /* Loss and adjoints of a tile: e over the weight of the step's losses; 0 for what fills the tile
@@ -213,10 +231,33 @@ static void trainer_lanes_evaluate(const struct ivon_trainer *trainer, struct la
     memset(lane->adjoint + rows * k, 0, (all - rows * k) * sizeof *lane->adjoint);
 }
 
-/* Returns the memory for the gradient of the lane at a place. */
+/* Returns the memory for the gradient of the lane at a place; and for its own weights. */
 static struct weights *lane_gradients(struct ivon_trainer *trainer, size_t place)
 {
     return trainer->first_lane + place ? &trainer->lanes[place].gradients : &trainer->gradient;
+}
+
+static struct weights *lane_drawn(struct ivon_trainer *trainer, size_t place)
+{
+    return trainer->first_lane + place ? &trainer->lanes[place].drawn : &trainer->products;
+}
+
+/* Gives the worker of the lane at a place the step's weights, or such as it draws. */
+static int lane_set_weights(struct ivon_trainer *trainer, size_t place, struct ivon_error *error)
+{
+    const float *const *weights = trainer->parameters;
+    if (trainer->options.lane_samples) {
+        float *const *drawn = lane_drawn(trainer, place)->arrays;
+        optimizer_draw_lane(trainer->optimizer, trainer->first_lane + place, drawn);
+        weights = (const float *const *)drawn;
+    }
+    return runner_worker_set(trainer->lanes[place].worker, weights, error);
+}
+
+/* Returns whether lanes have products to add, beside their gradients. */
+static bool makes_products(const struct ivon_trainer *trainer)
+{
+    return trainer->options.lane_samples && optimizer_estimates(trainer->optimizer);
 }
 
 static int run_lane(void *context, size_t place, int thread, struct ivon_error *error)
@@ -232,7 +273,7 @@ static int run_lane(void *context, size_t place, int thread, struct ivon_error *
     lane->sums[0] = 0;
     size_t tile = trainer->runner.tile;
     struct net_derivative *derivative = lane->worker->derivative;
-    int code = runner_worker_set(lane->worker, trainer->parameters, error);
+    int code = lane_set_weights(trainer, place, error);
     for (size_t at = begin; at < end && !code; at += tile) {
         size_t count = end - at < tile ? end - at : tile;
         const float *f;
@@ -253,10 +294,13 @@ static int run_lane(void *context, size_t place, int thread, struct ivon_error *
         trainer_lanes_evaluate(trainer, lane, f, count);
         net_derivative_backward(derivative, lane->adjoint, gradients->arrays);
     }
+    if (!code && makes_products(trainer))
+        optimizer_multiply_lane(trainer->optimizer, (const float *const *)gradients->arrays,
+                                lane_drawn(trainer, place)->arrays);
     return code;
 }
 
-/* The sum. */
+/* The sums. */
 
 /* The lanes of a wave that this rank has: `count` from trainer->first_lane on. */
 struct lanes_wave {
@@ -264,42 +308,44 @@ struct lanes_wave {
     size_t count;
 };
 
-/* The first of all lanes is in the sum already. */
-static size_t wave_first_place(const struct lanes_wave *wave)
-{
-    return wave->trainer->first_lane == 0;
-}
+/* A sum, to which the arrays of lanes are added. */
+struct lanes_sum {
+    const struct weights *sum;
+    const float *const *lanes;
+    size_t lane_count;
+};
 
 static int add_range(void *context, size_t i, int thread, struct ivon_error *error)
 {
     (void)thread;
     (void)error;
-    const struct lanes_wave *wave = context;
-    const struct ivon_trainer *trainer = wave->trainer;
-    size_t first = i * RANGE, count = trainer->gradient.size / sizeof(float);
+    const struct lanes_sum *adding = context;
+    size_t first = i * RANGE, count = adding->sum->size / sizeof(float);
     size_t end = first + RANGE < count ? first + RANGE : count;
-    float *sum = trainer->gradient.data;
-    for (size_t place = wave_first_place(wave); place < wave->count; place++) {
-        const float *other = trainer->lanes[place].gradients.data;
+    float *sum = adding->sum->data;
+    for (size_t lane = 0; lane < adding->lane_count; lane++) {
+        const float *other = adding->lanes[lane];
         for (size_t j = first; j < end; j++)
             sum[j] += other[j];
     }
     return 0;
 }
 
-/* Adds the gradients of the lanes of all ranks. In a process alone threads share the elements. */
-static int add_gradients(struct lanes_wave *wave, struct ivon_error *error)
+/* Adds arrays of the lanes of all ranks, but for the first of all, which is in the sum already. In
+   a process alone threads share the elements. */
+static int add_lanes(const struct lanes_wave *wave, const struct weights *sum,
+                     const float *const *lanes, struct ivon_error *error)
 {
-    struct ivon_trainer *trainer = wave->trainer;
+    const struct ivon_trainer *trainer = wave->trainer;
     struct ivon_ranks *ranks = trainer->options.resources.ranks;
-    size_t count = trainer->gradient.size / sizeof(float), first = wave_first_place(wave);
-    size_t added = wave->count > first ? wave->count - first : 0;
+    size_t count = sum->size / sizeof(float), first = trainer->first_lane == 0;
+    struct lanes_sum adding = {sum, lanes + first, wave->count > first ? wave->count - first : 0};
     if (ranks)
-        return ranks_sum_floats(ranks, trainer->gradient.data, trainer->lane_gradients + first,
-                                added, count, error);
-    return added ? thread_pool_run(trainer->pool, ADDING_THREADS, (count + RANGE - 1) / RANGE,
-                                   add_range, wave, error)
-                 : 0;
+        return ranks_sum_floats(ranks, sum->data, adding.lanes, adding.lane_count, count, error);
+    return adding.lane_count
+               ? thread_pool_run(trainer->pool, ADDING_THREADS, (count + RANGE - 1) / RANGE,
+                                 add_range, &adding, error)
+               : 0;
 }
 
 /* Runs the lanes of this rank, and adds those of all: a rank that fails says so, and all fail. */
@@ -313,7 +359,9 @@ static int lanes_run_wave(struct lanes_wave *wave, struct ivon_error *error)
         code = progress_ask(&trainer->options.resources.progress, error);
     if (code)
         return ivon_ranks_agree(ranks, code, error);
-    code = add_gradients(wave, error);
+    code = add_lanes(wave, &trainer->gradient, trainer->lane_gradients, error);
+    if (!code && makes_products(trainer))
+        code = add_lanes(wave, &trainer->products, trainer->lane_products, error);
     return code ? code
                 : ranks_sum_doubles(ranks, trainer->sums, trainer->lane_sums, wave->count,
                                     count_sums(trainer), error);

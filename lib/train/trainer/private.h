@@ -76,6 +76,7 @@ struct chosen {
 struct lane {
     struct runner_worker *worker; /* borrowed */
     struct weights gradients;     /* empty in a place that needs none beside the sum */
+    struct weights drawn;         /* its own weights, then their products; likewise, or unused */
     int64_t *labels;
     float *numbers;
     float *adjoint;   /* tile × T × K: p, and then e */
@@ -156,8 +157,10 @@ struct ivon_trainer {
     size_t lane_count, lane_size; /* lanes, and the examples of each */
     size_t first_lane;            /* of this rank in this wave */
     struct weights gradient;      /* the sum over the lanes */
+    struct weights products;      /* likewise, where each draws for itself */
     double *sums;                 /* likewise, of their `sums` */
-    const float **lane_gradients; /* of the places, as the next */
+    const float **lane_gradients; /* of the places, as the next two */
+    const float **lane_products;
     const double **lane_sums;
     double scale;       /* of adjoints: 1/(weight of the step's losses) */
     bool probabilities; /* the first outputs of all were, where logits are taken */
@@ -312,7 +315,8 @@ int lanes_make(struct ivon_trainer *trainer, struct ivon_error *error);
 void lanes_release(struct ivon_trainer *trainer);
 
 /* The gradient of the chosen examples' mean loss at the parameters, in trainer->gradient, and that
-   loss; of all ranks. */
+   loss; of all ranks. Where lanes draw for themselves, at their own weights; and the products of
+   both, in trainer->products. */
 int lanes_gradient(struct ivon_trainer *trainer, double *loss, struct ivon_error *error);
 
 /* Fails where ranks have other options, weights to begin with or data than rank 0. */

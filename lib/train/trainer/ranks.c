@@ -49,6 +49,7 @@ static int trainer_ranks_check_options(const struct ivon_trainer *trainer, struc
                                 options->accumulate,
                                 trainer->batch,
                                 trainer->lane_count,
+                                options->lane_samples,
                                 trainer->runner.tile,
                                 trainer->parameter_elements};
     return rank_inputs_check_numbers(options->resources.ranks, numbers,

@@ -42,6 +42,16 @@ void ivon_trainer_scale_rate(struct ivon_trainer *trainer, double scale)
     trainer->rate_scale = scale;
 }
 
+static int take_gradient(struct ivon_trainer *trainer, double factor, bool draw,
+                         struct optimizer_report *report, struct ivon_error *error)
+{
+    const float *const *gradients = (const float *const *)trainer->gradient.arrays;
+    const float *const *products = (const float *const *)trainer->products.arrays;
+    return products ? optimizer_step_lanes(trainer->optimizer, gradients, products, factor, report,
+                                           error)
+                    : optimizer_step(trainer->optimizer, gradients, factor, draw, report, error);
+}
+
 int ivon_trainer_step(struct ivon_trainer *trainer, struct ivon_error *error)
 {
     const struct ivon_train_options *options = &trainer->options;
@@ -64,8 +74,7 @@ int ivon_trainer_step(struct ivon_trainer *trainer, struct ivon_error *error)
             code = prior_pull(trainer, error);
         if (code)
             return code;
-        code = optimizer_step(trainer->optimizer, (const float *const *)trainer->gradient.arrays,
-                              factor, draw, &report, error);
+        code = take_gradient(trainer, factor, draw, &report, error);
         if (code)
             return code;
         sum += loss;

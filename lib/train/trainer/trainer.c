@@ -145,6 +145,11 @@ static int trainer_check_options(const struct ivon_train_options *options, struc
     if (options->lanes > LANES_MAX)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%zu lanes, expected at most %d",
                               options->lanes, LANES_MAX);
+    if (options->lane_samples &&
+        (options->method != IVON_METHOD_IVON || options->estimator != IVON_ESTIMATOR_PRICE))
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "each lane draws weights of its own, expected IVON, and its estimate "
+                              "of the Hessian by Price's theorem");
     if (!options->hessian_every)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "0 steps between changes of the Hessian, expected at least 1");
@@ -251,6 +256,7 @@ static int make_optimizer(struct ivon_trainer *trainer, struct ivon_error *error
                                         .norm_clip = options->norm_clip,
                                         .basis_every = (unsigned)options->basis_every,
                                         .basis_beta = options->basis_beta,
+                                        .lanes = options->lane_samples ? trainer->lane_count : 0,
                                         .thread_pool = trainer->pool};
     struct optimizer_group *groups = NULL;
     struct optimizer_tensor *tensors = calloc(count + 1, sizeof *tensors);
