@@ -122,7 +122,7 @@ static const struct argp_option option_table[] = {
     {"accumulate", KEY_ACCUMULATE, "N", 0, "Batches of a step (default 1)", 3},
     {"lanes", KEY_LANES, "N", 0,
      "Parts of a step's examples, which threads and processes share (default: up to 8)", 3},
-    {"lane-samples", KEY_LANE_SAMPLES, NULL, 0, "IVON: draw weights for each of these parts", 3},
+    {"lane-samples", KEY_LANE_SAMPLES, NULL, 0, "IVON: draw weights for each of --lanes", 3},
     {"augment", KEY_AUGMENT, "cropN|reflectN,flip,cutoutN", 0,
      "Shift and mirror images at random, and cut squares out", 3},
     {"class-weights", KEY_CLASS_WEIGHTS, "W,W,...|balanced|FILE", 0,
