@@ -315,8 +315,6 @@ static int fit_open_inputs(struct fit_command *command, struct ivon_error *error
                                          error);
     if (!code)
         evaluation_name_inputs(evaluation, command->network, NULL);
-    else
-        evaluation_check_exchange(evaluation, code, error);
     if (!code)
         code = evaluation_open_data(evaluation, &command->examples, &command->whole, error);
     if (!code && command->validation)

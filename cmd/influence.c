@@ -271,8 +271,6 @@ static int influence_open(struct influence_command *command, size_t number,
     int code = evaluation_open_posterior(evaluation, command->posteriors[number], &command->open,
                                          &command->common, &command->source, &command->network,
                                          error);
-    if (code)
-        evaluation_check_exchange(evaluation, code, error);
     return code || number ? code : influence_open_examples(command, error);
 }
 

@@ -78,8 +78,6 @@ static int predict_open(struct predict_command *command, struct ivon_error *erro
         code = predict_open_member(command, i, error);
     if (!code)
         evaluation_name_inputs(&command->evaluation, command->members[0].network, NULL);
-    else
-        evaluation_check_exchange(&command->evaluation, code, error);
     return code ? code : predict_open_data(command, error);
 }
 

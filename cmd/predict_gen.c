@@ -394,8 +394,6 @@ static int predict_gen_name_inputs(struct predict_gen_command *command, struct i
                                          &command->open, &quiet, &source, &network, error);
     if (!code)
         evaluation_name_inputs(&command->evaluation, network, NULL);
-    else
-        evaluation_check_exchange(&command->evaluation, code, error);
     ivon_network_free(network);
     ivon_source_close(source);
     return code;

@@ -297,8 +297,6 @@ static int sensitivity_open_inputs(struct sensitivity_command *command, struct i
                                          error);
     if (!code)
         evaluation_name_inputs(&command->evaluation, command->network, NULL);
-    else
-        evaluation_check_exchange(&command->evaluation, code, error);
     if (!code)
         code = evaluation_open_data(&command->evaluation, &command->examples, &command->whole,
                                     error);

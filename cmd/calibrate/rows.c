@@ -129,10 +129,8 @@ static int calibrate_run_posterior(struct calibrate_command *command, struct ivo
     int code = evaluation_open_posterior(evaluation, command->argument, &command->open,
                                          &command->common, &command->source, &command->network,
                                          error);
-    if (code) {
-        evaluation_check_exchange(evaluation, code, error);
+    if (code)
         return code;
-    }
     evaluation_name_inputs(evaluation, command->network, NULL);
     code = evaluation_open_named(evaluation, &command->examples, evaluation->data,
                                  &evaluation->dataset, error);

@@ -309,14 +309,11 @@ static int draw_add_mean(const struct draw *draw, uint64_t sample, size_t index,
     const struct ivon_tensor *mean = ivon_source_tensor(draw->source, index);
     double means[TILE];
     unsigned char *block = NULL;
-    const unsigned char *at;
     int code = 0;
     for (size_t done = 0; done < count && !code; done += TILE) {
         size_t piece = count - done < TILE ? count - done : TILE;
-        code = transfer_fetch(draw->source, index, first + done, piece, TILE, &block, &at, error);
-        if (code)
-            break;
-        ivon_dtype_to_f64(means, at, mean->dtype, piece);
+        code = transfer_numbers(draw->source, index, first + done, piece, TILE, &block, means,
+                                error);
         for (size_t i = 0; i < piece && !code; i++) {
             out[done + i] = (float)(means[i] + (double)out[done + i]);
             if (!isfinite(out[done + i]))

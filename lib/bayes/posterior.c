@@ -115,16 +115,12 @@ int posterior_inverse_precision(struct ivon_source *source, size_t tensor, doubl
 {
     double hessians[TILE];
     unsigned char *block = NULL;
-    const unsigned char *at;
     const struct ivon_tensor *hessian = ivon_source_tensor(source, tensor);
     int code = 0;
     for (size_t done = 0; done < count && !code; done += TILE) {
         size_t piece = count - done < TILE ? count - done : TILE;
-        code = transfer_fetch(source, tensor, first + done, piece, TILE, &block, &at, error);
-        if (code)
-            break;
-        ivon_dtype_to_f64(hessians, at, hessian->dtype, piece);
-        if (invert(out + done, hessians, scale, hessian->weight_decay, piece))
+        code = transfer_numbers(source, tensor, first + done, piece, TILE, &block, hessians, error);
+        if (code || invert(out + done, hessians, scale, hessian->weight_decay, piece))
             continue;
         size_t i = 0;
         while (i + 1 < piece && hessians[i] + hessian->weight_decay > 0 &&

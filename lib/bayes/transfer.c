@@ -22,21 +22,27 @@ int transfer_fetch(struct ivon_source *source, size_t tensor, size_t first, size
     return ivon_source_read(source, tensor, first, count, *block, error);
 }
 
+int transfer_numbers(struct ivon_source *source, size_t tensor, size_t first, size_t count,
+                     size_t capacity, unsigned char **block, double *out, struct ivon_error *error)
+{
+    const unsigned char *at;
+    int code = transfer_fetch(source, tensor, first, count, capacity, block, &at, error);
+    if (!code)
+        ivon_dtype_to_f64(out, at, ivon_source_tensor(source, tensor)->dtype, count);
+    return code;
+}
+
 int transfer_floats(struct ivon_source *source, size_t tensor, size_t first, size_t count,
                     float *out, struct ivon_error *error)
 {
-    enum ivon_dtype dtype = ivon_source_tensor(source, tensor)->dtype;
     double numbers[TILE];
     unsigned char *block = NULL;
-    const unsigned char *at;
     int code = 0;
     for (size_t done = 0; done < count && !code; done += TILE) {
         size_t piece = count - done < TILE ? count - done : TILE;
-        code = transfer_fetch(source, tensor, first + done, piece, TILE, &block, &at, error);
-        if (code)
-            break;
-        ivon_dtype_to_f64(numbers, at, dtype, piece);
-        ivon_dtype_from_f64(out + done, IVON_F32, numbers, piece);
+        code = transfer_numbers(source, tensor, first + done, piece, TILE, &block, numbers, error);
+        if (!code)
+            ivon_dtype_from_f64(out + done, IVON_F32, numbers, piece);
     }
     free(block);
     return code;

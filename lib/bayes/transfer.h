@@ -10,6 +10,10 @@ int transfer_fetch(struct ivon_source *source, size_t tensor, size_t first, size
                    size_t capacity, unsigned char **block, const unsigned char **at,
                    struct ivon_error *error);
 
+/* Sets `out` to a range of a tensor of any floating-point type, read into *block as above. */
+int transfer_numbers(struct ivon_source *source, size_t tensor, size_t first, size_t count,
+                     size_t capacity, unsigned char **block, double *out, struct ivon_error *error);
+
 /* Sets `out` to a range of a tensor of any floating-point type, each element rounded once. */
 int transfer_floats(struct ivon_source *source, size_t tensor, size_t first, size_t count,
                     float *out, struct ivon_error *error);

@@ -408,22 +408,6 @@ void evaluation_name_inputs(struct evaluation_options *options, const struct ivo
     options->dataset.input_count = options->named_count;
 }
 
-void evaluation_check_exchange(const struct evaluation_options *options, int code,
-                               struct ivon_error *error)
-{
-    struct ivon_open_options open = ivon_open_defaults();
-    struct ivon_source *source = NULL;
-    struct ivon_examples *examples = NULL;
-    struct ivon_error found = {0};
-    open.no_sandbox = options->dataset.no_sandbox;
-    if (code != IVON_ERROR_DATA || ivon_checkpoint_open(&source, options->data, &open, &found))
-        return;
-    if (ivon_dataset_open(&examples, options->data, &options->dataset, &found))
-        *error = found;
-    ivon_examples_close(examples);
-    ivon_source_close(source);
-}
-
 int evaluation_open_named(struct evaluation_options *options, struct ivon_examples **examples,
                           const char *path, const struct ivon_dataset_options *dataset,
                           struct ivon_error *error)
@@ -479,13 +463,36 @@ int evaluation_open_network(const struct evaluation_options *options, struct ivo
                 : bind_checkpoint(*network, source, path, &options->graph.bind, common, error);
 }
 
+/* Lets the error be that --data hold no arrays, if they are a posterior and the posterior could not
+   be opened: the two were exchanged. */
+static void evaluation_check_exchange(const struct evaluation_options *options, int code,
+                                      struct ivon_error *error)
+{
+    struct ivon_open_options open = ivon_open_defaults();
+    struct ivon_source *source = NULL;
+    struct ivon_examples *examples = NULL;
+    struct ivon_error found = {0};
+    open.no_sandbox = options->dataset.no_sandbox;
+    if (code != IVON_ERROR_DATA || !options->data ||
+        ivon_checkpoint_open(&source, options->data, &open, &found))
+        return;
+    if (ivon_dataset_open(&examples, options->data, &options->dataset, &found))
+        *error = found;
+    ivon_examples_close(examples);
+    ivon_source_close(source);
+}
+
 int evaluation_open_posterior(const struct evaluation_options *options, const char *path,
                               const struct open_options *open, const struct common_options *common,
                               struct ivon_source **source, struct ivon_network **network,
                               struct ivon_error *error)
 {
     int code = open_checkpoint(source, path, open, 0, common, error);
-    return code ? code : evaluation_open_network(options, *source, path, common, network, error);
+    if (!code)
+        code = evaluation_open_network(options, *source, path, common, network, error);
+    if (code)
+        evaluation_check_exchange(options, code, error);
+    return code;
 }
 
 /* Nothing tells rows of examples from others that happen to be as many. */

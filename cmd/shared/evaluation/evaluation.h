@@ -73,11 +73,6 @@ int evaluation_nothing_counts(const struct evaluation_options *options, const ch
 void evaluation_name_inputs(struct evaluation_options *options, const struct ivon_network *network,
                             struct ivon_source *source);
 
-/* Lets the error be that --data hold no arrays, if they are a posterior and the posterior could not
-   be opened: the two were exchanged. */
-void evaluation_check_exchange(const struct evaluation_options *options, int code,
-                               struct ivon_error *error);
-
 /* Opens a dataset by --data's options; by the name of the graph's one input where there is no array
    of the usual name, and from then on. */
 int evaluation_open_named(struct evaluation_options *options, struct ivon_examples **examples,
@@ -94,7 +89,8 @@ int evaluation_open_whole(const struct evaluation_options *options, const char *
                           struct ivon_examples **examples, struct ivon_error *error);
 
 /* Opens a posterior; with it the graph that the options name, or else the posterior's own, bound to
-   it. What has no place is warned of. */
+   it. What has no place is warned of. If it cannot be opened, and --data are a posterior, the error
+   is that those hold no arrays: the two were exchanged. */
 int evaluation_open_posterior(const struct evaluation_options *options, const char *path,
                               const struct open_options *open, const struct common_options *common,
                               struct ivon_source **source, struct ivon_network **network,

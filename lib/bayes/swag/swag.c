@@ -183,18 +183,14 @@ static int swag_add_piece(void *context, size_t number, int thread, struct ivon_
     const struct swag_piece *piece = &adding->swag->pieces[number];
     struct swag_tensor *tensor = &adding->swag->tensors[piece->tensor];
     size_t place = (size_t)adding->places[piece->tensor];
-    enum ivon_dtype dtype = ivon_source_tensor(adding->source, place)->dtype;
     unsigned char *block = NULL;
     int code = 0;
     for (size_t done = 0; done < piece->count && !code; done += SWAG_PART) {
         double theta[SWAG_PART];
-        const unsigned char *at;
         size_t first = piece->first + done;
         size_t count = piece->count - done < SWAG_PART ? piece->count - done : SWAG_PART;
-        code = transfer_fetch(adding->source, place, first, count, SWAG_PART, &block, &at, error);
-        if (code)
-            break;
-        ivon_dtype_to_f64(theta, at, dtype, count);
+        code = transfer_numbers(adding->source, place, first, count, SWAG_PART, &block, theta,
+                                error);
         for (size_t i = 0; i < count && !code; i++)
             if (!isfinite(theta[i]))
                 code = ivon_error_set(error, IVON_ERROR_DATA,

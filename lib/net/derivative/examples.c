@@ -63,18 +63,20 @@ static float *example_part(const struct net_derivative *derivative, size_t value
     return array ? array + e * derivative->values[value].size : NULL;
 }
 
-static void set_output_adjoints(struct net_derivative *derivative, const struct plan_step *step,
-                                size_t e)
+/* Sets the arrays of a step's outputs for example e: of their adjoints, or their tangents. */
+static void set_output_arrays(struct net_derivative *derivative, const struct plan_step *step,
+                              size_t e, bool tangents)
 {
     for (size_t j = 0; j < step->output_count; j++) {
         size_t value = step->outputs[j];
-        bool active = value != NET_NONE && derivative->values[value].active;
+        derivative->output_arrays[j] = NULL;
+        if (value == NET_NONE || !derivative->values[value].active)
+            continue;
         const struct derivative_value *root =
-            active ? &derivative->values[derivative_root(derivative, value)] : NULL;
-        derivative->output_arrays[j] =
-            active ? example_part(derivative, value,
-                                  root->per_example ? root->adjoint : root->shared, e)
-                   : NULL;
+            &derivative->values[derivative_root(derivative, value)];
+        float *own = tangents ? root->tangent : root->adjoint;
+        derivative->output_arrays[j] = example_part(derivative, value,
+                                                    root->per_example ? own : root->shared, e);
     }
 }
 
@@ -112,7 +114,7 @@ static void form_gradient(struct net_derivative *derivative, size_t i, size_t e,
         piece += (value->size + DERIVATIVE_ALIGNMENT - 1) / DERIVATIVE_ALIGNMENT *
                  DERIVATIVE_ALIGNMENT;
     }
-    set_output_adjoints(derivative, step, e);
+    set_output_arrays(derivative, step, e, false);
     call->node->op->backward(call, (const float *const *)derivative->output_arrays,
                              derivative->input_arrays);
 }
@@ -147,7 +149,7 @@ void derivative_form_shared(struct net_derivative *derivative, size_t count)
                 derivative->input_arrays[j] = derivative_shared_input(derivative, step, j)
                                                   ? shared_part(derivative, step->inputs[j], e)
                                                   : NULL;
-            set_output_adjoints(derivative, step, e);
+            set_output_arrays(derivative, step, e, false);
             step->call.node->op->backward(&step->call,
                                           (const float *const *)derivative->output_arrays,
                                           derivative->input_arrays);
@@ -169,7 +171,7 @@ static void form_alone(struct net_derivative *derivative, size_t value, size_t c
                                                       value
                                               ? example_part(derivative, value, gradients, e)
                                               : NULL;
-        set_output_adjoints(derivative, step, e);
+        set_output_arrays(derivative, step, e, false);
         call->node->op->backward(call, (const float *const *)derivative->output_arrays,
                                  derivative->input_arrays);
     }
@@ -291,7 +293,7 @@ static void unit_quadratic(struct net_derivative *derivative, size_t i,
     const float *arranged = derivative->steps[i].arranged;
     if (arranged) {
         const struct net_call *call = unit_call(derivative, i, e);
-        set_output_adjoints(derivative, step, e);
+        set_output_arrays(derivative, step, e, false);
         *q += call->node->op->quadratic(call, derivative->output_arrays[0], arranged);
     }
     form_gradient(derivative, i, e, true, arranged != NULL);
@@ -331,16 +333,7 @@ static void set_tangents(struct net_derivative *derivative, const struct plan_st
         else if (!derivative->values[value].single_use)
             derivative->input_arrays[j] = shared_part(derivative, value, e);
     }
-    for (size_t j = 0; j < step->output_count; j++) {
-        size_t value = step->outputs[j];
-        bool active = value != NET_NONE && derivative->values[value].active;
-        const struct derivative_value *root =
-            active ? &derivative->values[derivative_root(derivative, value)] : NULL;
-        derivative->output_arrays[j] =
-            active ? example_part(derivative, value,
-                                  root->per_example ? root->tangent : root->shared, e)
-                   : NULL;
-    }
+    set_output_arrays(derivative, step, e, true);
 }
 
 static void unit_tangent(struct net_derivative *derivative, size_t i,

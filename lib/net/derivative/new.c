@@ -269,6 +269,22 @@ static int derivative_new_start(struct net_derivative *derivative, const struct 
     return 0;
 }
 
+/* Hands out a derivative whose plans are made and whose values are classified; or releases it,
+   where `code` is an error already. */
+static int derivative_new_complete(struct net_derivative **out, struct net_derivative *derivative,
+                                   size_t memory, int code, struct ivon_error *error)
+{
+    if (!code)
+        code = derivative_analyse(derivative, error);
+    if (!code)
+        code = derivative_new_allocate(derivative, memory, error);
+    if (code)
+        net_derivative_free(derivative);
+    else
+        *out = derivative;
+    return code;
+}
+
 static int derivative_new(struct net_derivative **out, const struct ivon_network *network,
                           const struct net_tensor *inputs, const struct net_tensor *unit_inputs,
                           size_t *tile, const bool *wanted, const struct net_block *const *blocks,
@@ -289,16 +305,7 @@ static int derivative_new(struct net_derivative **out, const struct ivon_network
         return derivative_new(out, network, unit_inputs, unit_inputs, tile, wanted, blocks, rows,
                               memory, error);
     }
-    if (!code)
-        code = derivative_analyse(derivative, error);
-    if (!code)
-        code = derivative_new_allocate(derivative, memory, error);
-    if (code) {
-        net_derivative_free(derivative);
-        return code;
-    }
-    *out = derivative;
-    return 0;
+    return derivative_new_complete(out, derivative, memory, code, error);
 }
 
 int net_derivative_new(struct net_derivative **out, const struct ivon_network *network,
@@ -335,16 +342,8 @@ int net_derivative_new_summed(struct net_derivative **out, const struct ivon_net
     if (!code) {
         derivative_find_needed(derivative);
         derivative_classify_whole(derivative);
-        code = derivative_analyse(derivative, error);
     }
-    if (!code)
-        code = derivative_new_allocate(derivative, memory, error);
-    if (code) {
-        net_derivative_free(derivative);
-        return code;
-    }
-    *out = derivative;
-    return 0;
+    return derivative_new_complete(out, derivative, memory, code, error);
 }
 
 void net_derivative_free(struct net_derivative *derivative)

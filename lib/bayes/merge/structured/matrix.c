@@ -107,15 +107,11 @@ static int read_piece(struct ivon_source *source, size_t tensor, size_t first, s
                       unsigned char **block, double *out, struct ivon_error *error)
 {
     const struct ivon_tensor *description = ivon_source_tensor(source, tensor);
-    const unsigned char *at;
-    int code = transfer_fetch(source, tensor, first, count, PIECE, block, &at, error);
-    if (code)
-        return code;
-    ivon_dtype_to_f64(out, at, description->dtype, count);
-    for (size_t i = 0; i < count; i++)
+    int code = transfer_numbers(source, tensor, first, count, PIECE, block, out, error);
+    for (size_t i = 0; i < count && !code; i++)
         if (!isfinite(out[i]))
-            return refuse_element(source, description, out[i], first + i, error);
-    return 0;
+            code = refuse_element(source, description, out[i], first + i, error);
+    return code;
 }
 
 int matrix_read(struct ivon_source *source, size_t tensor, double *out, struct ivon_error *error)
