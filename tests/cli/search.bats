@@ -1,26 +1,16 @@
-load common
+load train
 
-# Three Gaussian clouds in the plane, 100 examples to train and 50 to test, and four points on a line.
+# Clouds, 100 examples to train and 50 to test, and four points on a line.
 setup_file() {
   cd "$BATS_FILE_TMPDIR"
-  /usr/bin/python3 - <<'PYTHON'
-import h5py, numpy as np
-r = np.random.default_rng(1)
-with h5py.File("data.h5", "w") as f:
-    for group, n in (("train", 100), ("test", 50)):
-        y = r.integers(0, 3, n)
-        centre = np.array([[2, 0], [-1, 1.7], [-1, -1.7]])[y]
-        f[group + "/x"] = (centre + 0.7 * r.standard_normal((n, 2))).astype("f4")
-        f[group + "/y"] = y
-    f["line/x"], f["line/y"] = np.array([[1], [1], [-1], [-1]], "f4"), np.array([[1], [2], [2], [5]], "f4")
-PYTHON
+  clouds 1 '
+for group, n in (("train", 100), ("test", 50)):
+    f[group + "/x"], f[group + "/y"] = clouds(n)
+f["line/x"], f["line/y"] = np.array([[1], [1], [-1], [-1]], "f4"), np.array([[1], [2], [2], [5]], "f4")'
 }
 
 common=(--no-provenance -q)
 train() { "${via[@]}" ivon-train "${common[@]}" --data="$BATS_FILE_TMPDIR/data.h5:/train" --batch=20 "$@"; }
-background() { via=(exec env); train "$@"; } # so that $! is the training
-test_set() { echo "--test=$BATS_FILE_TMPDIR/data.h5:/test"; }
-same() { diff -r "$1" "$2"; }
 refused() { # STATUS MESSAGE OPTION...
   run "-$1" train "${@:3}"
   [ "$output" = "ivon-train: $2" ] || { echo "$output"; return 1; }
@@ -99,7 +89,7 @@ refused() { # STATUS MESSAGE OPTION...
 @test "a grid that was killed goes on to the same bits" {
   a=(--arch=mlp:2,8,3 --steps=300 --save-every=50 --mc-samples=3 "$(test_set)" --grid='lr=.1,1e30,.2;h0=.1,.2')
   train "${a[@]}" -o whole > table
-  background "${a[@]}" -o killed -j2 > unfinished &
+  in_its_place train "${a[@]}" -o killed -j2 > unfinished &
   training=$!
   until [ -e killed/lr=.2_h0=.1/posterior-00000050.h5 ]; do sleep 0.01; done
   kill -9 $training

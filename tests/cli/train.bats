@@ -1,40 +1,30 @@
-load common
+load train
 
-# Three Gaussian clouds in the plane, 300 examples to train and 150 to test, whose error by the best
-# boundary is below 3 %; images of 2 classes; regression on a line.
+# Clouds, 300 examples to train and 150 to test; images of 2 classes; regression on a line; events; tokens.
 setup_file() {
   cd "$BATS_FILE_TMPDIR"
-  /usr/bin/python3 - <<'PYTHON'
-import h5py, numpy as np
-r = np.random.default_rng(1)
-with h5py.File("data.h5", "w") as f:
-    for group, n in (("train", 300), ("test", 150)):
-        y = r.integers(0, 3, n)
-        centre = np.array([[2, 0], [-1, 1.7], [-1, -1.7]])[y]
-        f[group + "/x"] = (centre + 0.7 * r.standard_normal((n, 2))).astype("f4")
-        f[group + "/y"] = y
-        x = r.standard_normal((n, 1, 28, 28)).astype("f4")
-        x[:, 0, 10:18, 10:18] += (y[:, None, None] == 0) * 1.5
-        f[group + "/image"], f[group + "/class"] = x[:40], (y == 0).astype("i8")[:40]
-        x = r.standard_normal((n, 3)).astype("f4")
-        f[group + "/point"] = x
-        f[group + "/number"] = (x @ [[1.0], [-2.0], [0.5]] + 0.1 * r.standard_normal((n, 1))).astype("f4")
-        f[group + "/event"] = (x @ [[1.0, 0], [0, 1.0], [1, -1.0]] > 0).astype("i8")
-        f[group + "/tokens"] = np.arange(n * 8).reshape(n, 8) % 7
-        f[group + "/next"] = (np.arange(n * 8).reshape(n, 8) + 1) % 7
+  clouds 1 '
+for group, n in (("train", 300), ("test", 150)):
+    f[group + "/x"], y = clouds(n)
+    f[group + "/y"] = y
+    x = r.standard_normal((n, 1, 28, 28)).astype("f4")
+    x[:, 0, 10:18, 10:18] += (y[:, None, None] == 0) * 1.5
+    f[group + "/image"], f[group + "/class"] = x[:40], (y == 0).astype("i8")[:40]
+    x = r.standard_normal((n, 3)).astype("f4")
+    f[group + "/point"] = x
+    f[group + "/number"] = (x @ [[1.0], [-2.0], [0.5]] + 0.1 * r.standard_normal((n, 1))).astype("f4")
+    f[group + "/event"] = (x @ [[1.0, 0], [0, 1.0], [1, -1.0]] > 0).astype("i8")
+    f[group + "/tokens"] = np.arange(n * 8).reshape(n, 8) % 7
+    f[group + "/next"] = (np.arange(n * 8).reshape(n, 8) + 1) % 7
 with h5py.File("nan.h5", "w") as f:
     x = np.ones((10, 2), "f4"); x[7, 1] = np.nan
-    f["x"], f["y"] = x, np.zeros(10, "i8")
-PYTHON
+    f["x"], f["y"] = x, np.zeros(10, "i8")'
 }
 
 common=(--no-provenance -q)
 mlp() { "${via[@]}" ivon-train "${common[@]}" --arch=mlp:2,16,3 --data="$BATS_FILE_TMPDIR/data.h5:/train" --lr=0.2 --h0=0.1 --beta2=0.99 --batch=20 "$@"; }
-background() { via=(exec env --default-signal=INT); mlp "$@"; } # so that $! is the training
-test_set() { echo "--test=$BATS_FILE_TMPDIR/data.h5:/test"; }
 last() { tail -1 "$1/log.csv" | cut -d, -f"$2"; }
 below() { awk -v a="$1" -v b="$2" 'BEGIN { exit !(a < b) }'; }
-same() { for file in "$1"/*; do cmp "$file" "$2/${file##*/}" || return 1; done; [ "$(ls "$1")" = "$(ls "$2")" ]; }
 
 @test "a training learns, logs and keeps checkpoints that the other commands read" {
   mlp "$(test_set)" --epochs=10 -o run --seed=1
@@ -76,7 +66,7 @@ same() { for file in "$1"/*; do cmp "$file" "$2/${file##*/}" || return 1; done; 
   mlp "${options[@]}" -o whole -j1
   mlp "${options[@]}" -o three -j3
   same whole three
-  background "${options[@]}" -o killed -j2 &
+  in_its_place mlp "${options[@]}" -o killed -j2 &
   training=$!
   until [ -e killed/posterior-00000150.h5 ]; do sleep 0.01; done
   kill -9 $training
@@ -134,7 +124,7 @@ assert "hessian" not in f and (f["momentum/second_moment/fc1.weight"][()] > 0).a
 }
 
 @test "an interrupted training saves where it is, and goes on from there" {
-  background --steps=3000000 --save-every=0 -o run &
+  in_its_place mlp --steps=3000000 --save-every=0 -o run &
   training=$!
   until [ -s run/log.csv ] && [ "$(wc -l < run/log.csv)" -gt 3 ]; do sleep 0.01; done
   kill -INT $training

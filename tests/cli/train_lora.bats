@@ -1,4 +1,4 @@
-load common
+load train
 
 # Three Gaussian clouds in the plane, and the same turned; a network that knows the first.
 setup_file() {
@@ -22,9 +22,7 @@ PYTHON
 common=(--no-provenance -q -f --lora='fc*:2' --lora-alpha=3)
 noisy=(--h0=1 --beta2=0.99)
 run_train() { "${via[@]}" ivon-train "${common[@]}" --data="$BATS_FILE_TMPDIR/turned.h5" "$@"; }
-background() { via=(exec env); run_train "$@"; } # so that $! is the training
 tune() { run_train --lr=0.1 --from="$BATS_FILE_TMPDIR/base.h5" --batch=20 "$@"; }
-same() { for file in "$1"/*; do cmp "$file" "$2/${file##*/}" || return 1; done; [ "$(ls "$1")" = "$(ls "$2")" ]; }
 
 @test "factors are trained beside a frozen base; merged into it, they predict the same" {
   base=$BATS_FILE_TMPDIR/base.h5 data=$BATS_FILE_TMPDIR/turned.h5
@@ -157,7 +155,7 @@ PYTHON
     tune "${options[@]}" -o whole -j1
     tune "${options[@]}" -o three -j3
     same whole three
-    background --lr=0.1 --from="$BATS_FILE_TMPDIR/base.h5" --batch=20 "${options[@]}" -o killed -j2 &
+    in_its_place run_train --lr=0.1 --from="$BATS_FILE_TMPDIR/base.h5" --batch=20 "${options[@]}" -o killed -j2 &
     training=$!
     until [ -e killed/posterior-00000050.h5 ]; do sleep 0.01; done
     kill -9 $training

@@ -1,30 +1,22 @@
-load common
+load train
 
-# Three Gaussian clouds in the plane, small images of 2 classes, and tokens.
+# Clouds, small images of 2 classes, tokens, and events.
 setup_file() {
   cd "$BATS_FILE_TMPDIR"
-  /usr/bin/python3 - <<'PYTHON'
-import h5py, numpy as np
-r = np.random.default_rng(1)
-with h5py.File("data.h5", "w") as f:
-    y = r.integers(0, 3, 300)
-    f["x"] = (np.array([[2, 0], [-1, 1.7], [-1, -1.7]])[y] + 0.7 * r.standard_normal((300, 2))).astype("f4")
-    f["y"] = y
-    x = r.standard_normal((20, 1, 28, 28)).astype("f4")
-    f["image"], f["class"] = x, (x.mean((1, 2, 3)) > 0).astype("i8")
-    f["tokens"] = np.arange(40 * 8).reshape(40, 8) % 7
-    f["next"] = (np.arange(40 * 8).reshape(40, 8) + 1) % 7
-    x = r.standard_normal((400, 6)) @ (np.eye(6) + 0.6)
-    f["point"] = x.astype("f4")
-    f["event"] = (r.random(400) < 1 / (1 + np.exp(-x @ [1, -1, 0.5, 0, 0.5, -1])))[:, None].astype("i8")
-PYTHON
+  clouds 1 '
+f["x"], f["y"] = clouds(300)
+x = r.standard_normal((20, 1, 28, 28)).astype("f4")
+f["image"], f["class"] = x, (x.mean((1, 2, 3)) > 0).astype("i8")
+f["tokens"] = np.arange(40 * 8).reshape(40, 8) % 7
+f["next"] = (np.arange(40 * 8).reshape(40, 8) + 1) % 7
+x = r.standard_normal((400, 6)) @ (np.eye(6) + 0.6)
+f["point"] = x.astype("f4")
+f["event"] = (r.random(400) < 1 / (1 + np.exp(-x @ [1, -1, 0.5, 0, 0.5, -1])))[:, None].astype("i8")'
 }
 
 common=(--no-provenance -q -f --lr=0.2 --h0=0.1 --beta2=0.99)
 run_train() { "${via[@]}" ivon-train "${common[@]}" --data="$BATS_FILE_TMPDIR/data.h5" "$@"; }
-background() { via=(exec env); run_train "$@"; } # so that $! is the training
 mlp() { run_train --arch=mlp:2,16,3 --batch=20 "$@"; }
-same() { for file in "$1"/*; do cmp "$file" "$2/${file##*/}" || return 1; done; [ "$(ls "$1")" = "$(ls "$2")" ]; }
 
 @test "EVON learns; its posterior is structured, and all commands take it" {
   mlp --optimizer=evon --epochs=10 --save-every=75 --basis-every=7 -o run
@@ -77,7 +69,7 @@ PYTHON
   mlp "${options[@]}" -o whole -j1
   mlp "${options[@]}" -o three -j3
   same whole three
-  background --arch=mlp:2,16,3 --batch=20 "${options[@]}" -o killed -j2 &
+  in_its_place run_train --arch=mlp:2,16,3 --batch=20 "${options[@]}" -o killed -j2 &
   training=$!
   until [ -e killed/posterior-00000100.h5 ]; do sleep 0.01; done
   kill -9 $training

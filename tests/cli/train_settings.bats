@@ -1,21 +1,12 @@
-load common
+load train
 
-# Three Gaussian clouds in the plane.
 setup_file() {
   cd "$BATS_FILE_TMPDIR"
-  /usr/bin/python3 - <<'PYTHON'
-import h5py, numpy as np
-r = np.random.default_rng(1)
-with h5py.File("data.h5", "w") as f:
-    y = r.integers(0, 3, 300)
-    f["x"] = (np.array([[2, 0], [-1, 1.7], [-1, -1.7]])[y] + 0.7 * r.standard_normal((300, 2))).astype("f4")
-    f["y"] = y
-PYTHON
+  clouds 1 'f["x"], f["y"] = clouds(300)'
 }
 
 common=(--no-provenance -q --lr=0.2 --h0=0.1 --beta2=0.99)
 mlp() { ivon-train "${common[@]}" --arch=mlp:2,16,3 --batch=20 --data="$BATS_FILE_TMPDIR/data.h5" "$@"; }
-same() { for file in "$1"/*; do cmp "$file" "$2/${file##*/}" || return 1; done; [ "$(ls "$1")" = "$(ls "$2")" ]; }
 refused() { # STATUS MESSAGE OPTION...
   run "-$1" mlp "${@:3}" --steps=3 -o no
   [ "$output" = "ivon-train: $2" ] || { echo "$output"; return 1; }

@@ -1,29 +1,21 @@
 # ivon-train's leave-one-out loss, and early stopping by it and by the test loss.
-load common
+load train
 
 # Clouds that overlap, of which a training soon learns more than there is to know; numbers on a plane.
 setup_file() {
   cd "$BATS_FILE_TMPDIR"
-  /usr/bin/python3 - << 'PYTHON'
-import h5py, numpy as np
-r = np.random.default_rng(5)
-with h5py.File("data.h5", "w") as f:
-    for group, n in (("train", 60), ("test", 40)):
-        y = r.integers(0, 3, n)
-        centre = np.array([[2, 0], [-1, 1.7], [-1, -1.7]])[y]
-        f[group + "/x"] = (centre + 1.5 * r.standard_normal((n, 2))).astype("f4")
-        f[group + "/y"] = y
-        f[group + "/number"] = (f[group + "/x"][()] @ [[1.0], [-2.0]] + r.standard_normal((n, 1))).astype("f4")
-        f[group + "/count"] = y[:, None].astype("f4")
-        f[group + "/tokens"] = r.integers(0, 7, (n, 6))
-PYTHON
+  clouds 5 '
+for group, n in (("train", 60), ("test", 40)):
+    f[group + "/x"], y = clouds(n, spread=1.5)
+    f[group + "/y"] = y
+    f[group + "/number"] = (f[group + "/x"][()] @ [[1.0], [-2.0]] + r.standard_normal((n, 1))).astype("f4")
+    f[group + "/count"] = y[:, None].astype("f4")
+    f[group + "/tokens"] = r.integers(0, 7, (n, 6))'
 }
 
 train() { # OPTION...
   "${via[@]}" ivon-train -q --no-provenance --arch=mlp:2,16,3 --data="$BATS_FILE_TMPDIR/data.h5:/train" --lr=0.2 --h0=0.1 --beta2=0.95 --batch=20 "$@"
 }
-test_set() { echo "--test=$BATS_FILE_TMPDIR/data.h5:/test"; }
-same() { for file in "$1"/*; do cmp "$file" "$2/${file##*/}" || return 1; done; [ "$(ls "$1")" = "$(ls "$2")" ]; }
 refused() { # STATUS MESSAGE OPTION...
   run -"$1" ivon-train "${@:3}"
   [ "${lines[0]}" = "ivon-train: $2" ]
@@ -93,14 +85,12 @@ agrees() {
 @test "who is killed or interrupted decides as who is not" {
   options=(--epochs=2000 --patience=60 --schedule=cosine --save-every=40 "$(test_set)")
   train "${options[@]}" -o whole
-  via=(exec)
-  train "${options[@]}" -o killed &
+  in_its_place train "${options[@]}" -o killed &
   training=$!
   until [ -e killed/posterior-00000040.h5 ]; do sleep 0.01; done
   kill -9 $training
   wait $training || true
   [ ! -e killed/done ]
-  via=()
   train "${options[@]}" -o killed --resume -j1
   same whole killed
   # An interruption within an evaluation leaves its columns empty.

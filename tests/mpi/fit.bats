@@ -5,9 +5,9 @@ load mpi.bash
 # Networks: one of two layers; two whose vectors have two pieces and more, of three layers and of weights that lie the
 # other way round in a graph; and many examples beside the 150 of train.h5.
 setup_file() {
-  export PYTHONPATH=$BATS_TEST_DIRNAME/../oracle PYTHONDONTWRITEBYTECODE=1 PATH=$IVON_BIN:$PATH
-  /usr/bin/python3 "$PYTHONPATH/softmax_regression.py" make "$BATS_FILE_TMPDIR"
+  make_model
   cd "$BATS_FILE_TMPDIR"
+  PATH=$IVON_BIN:$PATH
   ivon-train -q --arch=mlp:5,16,4 --data=train.h5 --targets=y --lr=.1 --steps=100 --batch=10 --save-every=0 -o run
   mv run/posterior-*.h5 mlp.h5
   ivon-train -q --arch=mlp:5,100,80,4 --data=train.h5 --targets=y --lr=.05 --steps=50 --batch=10 --save-every=0 -f -o run
@@ -32,30 +32,11 @@ with h5py.File('train.h5') as f, h5py.File('many.h5', 'w') as g:
         g[name] = np.concatenate([f[name][()]] * 14)"
 }
 
-# fit LAUNCHER... -- ARGUMENT...: of tiles of two examples, so that every rank has several chunks.
-fit() {
-  local launcher=()
-  while [ "$1" != -- ]; do
-    launcher+=("$1")
-    shift
-  done
-  shift
-  "${launcher[@]}" ivon-fit --targets=y --no-provenance -f "$@"
-}
+# Where tiles are of two examples, every rank has several chunks.
+fit=(ivon-fit --targets=y --no-provenance -f)
 
 # same COUNT ARGUMENT...: each MPI writes the bytes of one process, and prints what it does.
-same() {
-  local count=$1
-  shift
-  fit env -- -o one.h5 "$@" > one.txt 2> one.err
-  for name in $(each_mpi); do
-    fit mpi "$name" "$count" -- -o by.h5 "$@" --threads="$((count % 2 + 1))" > by.txt 2> by.err
-    cmp by.h5 one.h5
-    cmp by.txt one.txt
-    cmp by.err one.err
-  done
-  [ ! -e by.h5.part ]
-}
+same() { one_and_by "$1" by.h5 "${fit[@]}" "${@:2}"; }
 
 @test "any number of ranks writes the same bytes, and prints the same" {
   for count in 1 2 3 4; do
@@ -108,23 +89,7 @@ export -f peak
 }
 
 @test "a row that one rank finds bad is told once, and the old output stays" {
-  rm train.h5
-  /usr/bin/python3 -c '
-import h5py, shutil, sys
-shutil.copy(sys.argv[1], "train.h5")
-with h5py.File("train.h5", "r+") as f:
-    f["x"][140, 0] = float("nan")' "$BATS_FILE_TMPDIR/train.h5"
-  run ! fit env -- -q mlp.h5 --data=train.h5 --batch=2 -o one.h5
-  [ "${#lines[@]}" = 1 ]
-  local message=${output#ivon-fit: }
-  for name in $(each_mpi); do
-    echo old > by.h5
-    run fit mpi "$name" 4 -- -q mlp.h5 --data=train.h5 --batch=2 -o by.h5
-    [ "$status" = 65 ]
-    [ "$(grep -c ^ivon-fit: <<< "$output")" = 1 ]
-    [[ $output == *"$message"* ]]
-    [ "$(cat by.h5)" = old ]
-  done
+  tells_bad_row 4 "${fit[@]}" mlp.h5 --data=train.h5 --batch=2
 }
 
 long=(wide.h5 --data=many.h5 --batch=3 --structure=lowrank --rank=8 --threads=1)
@@ -158,7 +123,7 @@ leaves() {
 }
 
 @test "a fit that is stopped or loses a rank goes on, by another number of ranks, to the same bytes" {
-  fit env -- -q "${long[@]}" -o one.h5
+  "${fit[@]}" -q "${long[@]}" -o one.h5
   for name in $(each_mpi); do
     echo old > by.h5
     touch before
@@ -179,7 +144,7 @@ leaves() {
 }
 
 @test "what one process leaves ranks go on from, and the other way round" {
-  fit env -- -q "${long[@]}" -o one.h5
+  "${fit[@]}" -q "${long[@]}" -o one.h5
   local name seconds
   name=$(each_mpi | cut -d' ' -f1)
   for seconds in .05 .1 .2 .4 .8; do
@@ -187,14 +152,14 @@ leaves() {
   done
   echo old > by.h5
   leaves "$name" 3 '*'
-  fit env -- -q "${long[@]}" -o by.h5 --resume
+  "${fit[@]}" -q "${long[@]}" -o by.h5 --resume
   cmp by.h5 one.h5
 }
 
 @test "a state that is another fit's, and what is computed without data, are refused once" {
   for name in $(each_mpi); do
     echo mine > by.h5.part
-    run fit mpi "$name" 2 -- -q mlp.h5 --data=train.h5 -o by.h5
+    run mpi "$name" 2 "${fit[@]}" -q mlp.h5 --data=train.h5 -o by.h5
     [ "$status" = 65 ]
     [ "$(grep -c ^ivon-fit: <<< "$output")" = 1 ]
     [[ $output == *"is in the way"* ]]

@@ -2,32 +2,11 @@
 # ivon-influence by ranks: the bytes of one process, and one line where a rank fails.
 load mpi.bash
 
-# influence LAUNCHER... -- ARGUMENT...: of tiles of two examples, so that every rank has several blocks.
-influence() {
-  local launcher=()
-  while [ "$1" != -- ]; do
-    launcher+=("$1")
-    shift
-  done
-  shift
-  "${launcher[@]}" ivon-influence --data=train.h5 --batch=2 --no-provenance -f "$@"
-}
+# Tiles of two examples, so that every rank has several blocks.
+influence=(ivon-influence --data=train.h5 --batch=2 --no-provenance -f)
 
 # same COUNT OUTPUT ARGUMENT...: each MPI writes the bytes of one process to OUTPUT, and prints what it does.
-same() {
-  local count=$1 output=$2
-  shift 2
-  influence env -- -o "$output" "$@" > one.txt 2> one.err
-  [ ! -e "$output" ] || mv "$output" one
-  for name in $(each_mpi); do
-    influence mpi "$name" "$count" -- -o "$output" "$@" --threads="$((count % 2 + 1))" > by.txt 2> by.err
-    [ ! -e one ] || cmp "$output" one
-    cmp by.txt one.txt
-    cmp by.err one.err
-    rm -f "$output"
-  done
-  rm -f one
-}
+same() { one_and_by "$1" "$2" "${influence[@]}" "${@:3}"; }
 
 @test "any number of ranks writes the same bytes, and prints the same" {
   for count in 1 2 3 4; do
@@ -46,28 +25,12 @@ same() {
 }
 
 @test "a row that one rank finds bad is told once, and the old output stays" {
-  rm train.h5
-  /usr/bin/python3 -c '
-import h5py, shutil, sys
-shutil.copy(sys.argv[1], "train.h5")
-with h5py.File("train.h5", "r+") as f:
-    f["x"][140, 0] = float("nan")' "$BATS_FILE_TMPDIR/train.h5"
-  run ! influence env -- -q posterior.h5 --queries=test.h5 -o one.h5
-  [ "${#lines[@]}" = 1 ]
-  local message=${output#ivon-influence: }
-  for name in $(each_mpi); do
-    echo old > by.h5
-    run influence mpi "$name" 4 -- -q posterior.h5 --queries=test.h5 -o by.h5
-    [ "$status" = 65 ]
-    [ "$(grep -c ^ivon-influence: <<< "$output")" = 1 ]
-    [[ $output == *"$message"* ]]
-    [ "$(cat by.h5)" = old ]
-  done
+  tells_bad_row 4 "${influence[@]}" posterior.h5 --queries=test.h5
 }
 
 @test "what trains is refused" {
   for name in $(each_mpi); do
-    run influence mpi "$name" 2 -- -q posterior.h5 --queries=test.h5 --validate=20 -o by.csv
+    run mpi "$name" 2 "${influence[@]}" -q posterior.h5 --queries=test.h5 --validate=20 -o by.csv
     [ "$status" = 64 ]
     [ "$(grep -c '^ivon-influence: --validate does not share its work' <<< "$output")" = 1 ]
     [ ! -e by.csv ]

@@ -21,9 +21,13 @@ mpi() {
 }
 
 # A model, its data and checkpoints of its training, for each test where it runs.
-setup_file() {
+make_model() {
   export PYTHONPATH=$BATS_TEST_DIRNAME/../oracle PYTHONDONTWRITEBYTECODE=1
   /usr/bin/python3 "$PYTHONPATH/softmax_regression.py" make "$BATS_FILE_TMPDIR"
+}
+
+setup_file() {
+  make_model
 }
 
 setup() {
@@ -31,4 +35,46 @@ setup() {
   cd "$BATS_TEST_TMPDIR"
   export PATH=$IVON_BIN:$PATH OMP_NUM_THREADS=1
   ln -s "$BATS_FILE_TMPDIR"/*.h5 .
+}
+
+# one_and_by COUNT OUTPUT PROGRAM...: each MPI writes the bytes of one process to OUTPUT, where that makes it, and prints
+# what it does.
+one_and_by() {
+  local count=$1 output=$2
+  shift 2
+  "$@" -o "$output" > one.txt 2> one.err
+  [ ! -e "$output" ] || mv "$output" one
+  for name in $(each_mpi); do
+    mpi "$name" "$count" "$@" -o "$output" --threads="$((count % 2 + 1))" > by.txt 2> by.err
+    [ ! -e one ] || cmp "$output" one
+    cmp by.txt one.txt
+    cmp by.err one.err
+    rm -f "$output"
+  done
+  [ ! -e "$output.part" ]
+  rm -f one
+}
+
+# tells_bad_row COUNT PROGRAM...: where a row of train.h5, far behind, has what is no number, PROGRAM ends with one line, the
+# same by each MPI, and keeps the old output.
+tells_bad_row() {
+  local count=$1 command=$2 message
+  shift
+  rm train.h5
+  /usr/bin/python3 -c '
+import h5py, shutil, sys
+shutil.copy(sys.argv[1], "train.h5")
+with h5py.File("train.h5", "r+") as f:
+    f["x"][140, 0] = float("nan")' "$BATS_FILE_TMPDIR/train.h5"
+  run -65 "$@" -q -o one.h5
+  [ "${#lines[@]}" = 1 ]
+  message=${output#"$command: "}
+  for name in $(each_mpi); do
+    echo old > by.h5
+    run mpi "$name" "$count" "$@" -q -o by.h5
+    [ "$status" = 65 ]
+    [ "$(grep -c "^$command: " <<< "$output")" = 1 ]
+    [[ $output == *"$message"* ]]
+    [ "$(cat by.h5)" = old ]
+  done
 }

@@ -4,8 +4,7 @@ load mpi.bash
 
 # Images, and a graph with a batch norm, beside what all tests of ranks have.
 setup_file() {
-  export PYTHONPATH=$BATS_TEST_DIRNAME/../oracle PYTHONDONTWRITEBYTECODE=1
-  /usr/bin/python3 "$PYTHONPATH/softmax_regression.py" make "$BATS_FILE_TMPDIR"
+  make_model
   /usr/bin/python3 - "$BATS_FILE_TMPDIR" << 'END'
 import sys
 import h5py
