@@ -100,7 +100,7 @@ stopped() {
   run mpi "$1" "$2" bash -c '
     rank=${OMPI_COMM_WORLD_RANK:-$PMI_RANK} signal=$1 seconds=$3
     stop() {
-      until (($(sed -n "s/^SigCgt:\t/0x/p" /proc/$$/status) >> 14 & 1)); do sleep .05; done
+      until (($(sed -n "s/^SigCgt:\t/0x/p" /proc/$$/status) >> 14 & 1)); do [ -d /proc/$$ ] || return; sleep .05; done
       sleep "$seconds"
       kill -"$signal" $$
     }

@@ -48,7 +48,7 @@ with h5py.File("train.h5") as f, h5py.File("many.h5", "w") as g:
     SECONDS=0
     run mpi "$name" 3 bash -c '
       stop() {
-        until (($(sed -n "s/^SigCgt:\\t/0x/p" /proc/$$/status) >> 14 & 1)); do sleep .05; done
+        until (($(sed -n "s/^SigCgt:\\t/0x/p" /proc/$$/status) >> 14 & 1)); do [ -d /proc/$$ ] || return; sleep .05; done
         kill -9 $$
       }
       [ "${OMPI_COMM_WORLD_RANK:-$PMI_RANK}" != 1 ] || stop 2> /dev/null &
