@@ -1,5 +1,4 @@
-bats_require_minimum_version 1.5.0
-load common
+load train
 
 # --lane-samples: each lane of a step draws weights of its own.
 setup_file() {
@@ -17,7 +16,6 @@ PYTHON
 oracle() { PYTHONPATH=$BATS_TEST_DIRNAME/../oracle $python "$BATS_TEST_DIRNAME/../oracle/training_lanes.py" "$@"; }
 common=(-q --no-provenance --lr=0.1 --beta2=0.9 --lane-samples)
 mlp() { ivon-train "${common[@]}" --arch=mlp:5,9,7,3 --data="$BATS_FILE_TMPDIR/data.h5" --batch=20 "$@"; }
-same() { for file in "$1"/*; do cmp "$file" "$2/${file##*/}" || return 1; done; [ "$(ls "$1")" = "$(ls "$2")" ]; }
 
 # any_threads STEPS COMMAND...: it leaves the same bytes by one thread, by three, and in two parts.
 any_threads() {
