@@ -71,19 +71,14 @@ static void predict_gen_check_output(struct predict_gen_command *command, struct
 {
     const char *file = table_output_file(command->output);
     command->format = table_output_rows(state, file, command->format);
-    if (command->format == IVON_HDF5 && (command->follow || command->by_class))
+    if (command->format == IVON_HDF5 && command->by_class)
         argp_failure(state, EX_USAGE, 0,
-                     "HDF5 holds a known number of rows: --follow and --by-class write CSV or JSON "
-                     "Lines");
+                     "HDF5 holds a known number of rows: --by-class writes CSV or JSON Lines");
     command->pointwise_format = command->pointwise ? ivon_table_format_of(command->pointwise) : -1;
     if (command->pointwise &&
         (command->pointwise_format < 0 || command->pointwise_format == IVON_NPY))
         argp_failure(state, EX_USAGE, 0, "--pointwise: '%s' ends in none of .csv, .jsonl and .h5",
                      command->pointwise);
-    if (command->pointwise_format == IVON_HDF5 && command->follow)
-        argp_failure(state, EX_USAGE, 0,
-                     "--pointwise: HDF5 holds a known number of rows: with "
-                     "--follow it writes CSV or JSON Lines");
 }
 
 static void predict_gen_check_arguments(struct predict_gen_command *command,
@@ -484,8 +479,6 @@ static void predict_gen_release(struct predict_gen_command *command)
     for (size_t c = 0; c < command->posterior_count && command->points; c++)
         predict_gen_points_free(&command->points[c]);
     free(command->points);
-    for (size_t i = 0; i < command->row_count; i++)
-        free(command->rows[i].classes);
     free(command->rows);
     free(command->group_of);
     if (command->examples != command->all)

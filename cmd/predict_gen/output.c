@@ -108,8 +108,7 @@ int predict_gen_open_table(struct predict_gen_command *command, struct ivon_erro
         .format = (enum ivon_table_format)command->format,
         .rows = command->follow || command->by_class ? IVON_ROWS_OPEN : command->posterior_count,
         .own_index = true,
-        /* The second file of --follow takes the place of its first. */
-        .replace = command->files.force || command->row_count > 1,
+        .replace = command->files.force,
         .creator = creator,
         .provenance = command->provenance};
     evaluation_name_columns(&command->evaluation, columns.naming, &options);
@@ -132,34 +131,12 @@ static int predict_gen_append(struct predict_gen_command *command,
     return code;
 }
 
-/* Writes all rows so far as a new file, which takes the place of the one before: whoever reads it
-   finds it whole at any moment. */
-static int predict_gen_renew(struct predict_gen_command *command, struct predict_gen_row *row,
-                             struct ivon_error *error)
-{
-    struct predict_gen_row *grown = realloc(command->rows,
-                                            (command->row_count + 1) * sizeof *grown);
-    if (!grown)
-        return error_memory(error);
-    command->rows = grown;
-    command->rows[command->row_count++] = *row;
-    row->classes = NULL;
-    int code = command->table ? 0 : predict_gen_open_table(command, error);
-    for (size_t i = 0; i < command->row_count && !code; i++)
-        code = predict_gen_append(command, &command->rows[i], error);
-    if (!code)
-        code = ivon_table_commit(command->table, error);
-    ivon_table_close(command->table);
-    command->table = NULL;
-    return code;
-}
-
-int predict_gen_write_row(struct predict_gen_command *command, struct predict_gen_row *row,
+int predict_gen_write_row(struct predict_gen_command *command, const struct predict_gen_row *row,
                           struct ivon_error *error)
 {
-    if (command->follow && table_output_file(command->output))
-        return predict_gen_renew(command, row, error);
     int code = predict_gen_append(command, row, error);
+    if (!code && command->follow)
+        return ivon_table_save(command->table, error);
     if (!code && fflush(stdout))
         code = error_fill(error, IVON_ERROR_IO, "standard output: cannot write it: %s",
                           strerror(errno));

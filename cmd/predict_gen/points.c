@@ -1,6 +1,7 @@
 /* ivon-predict-gen: single examples, and checkpoints compared by them. */
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "cmd/predict_gen/predict_gen.h"
 #include "cmd/shared/report.h"
@@ -35,42 +36,27 @@ void predict_gen_points_free(struct predict_gen_points *points)
 
 /* The table. */
 
-enum { POINT_COLUMNS = 9 };
+enum { POINT_COLUMNS = 9, SAMPLE_COLUMNS = 3 /* of these */ };
 
-/* One row. */
-struct point {
-    int64_t checkpoint, step, index, positions;
-    double loss, loo_loss, waic, psis_loo, pareto_k;
-};
-
-static size_t point_columns(const struct predict_gen_command *command, const struct point *point,
-                            struct ivon_column *columns, const void **data)
+static size_t point_columns(const struct predict_gen_command *command,
+                            struct ivon_column columns[POINT_COLUMNS])
 {
-    const struct ivon_column all[POINT_COLUMNS] = {
+    static const struct ivon_column all[POINT_COLUMNS] = {
         {.name = "checkpoint", .dtype = IVON_I64}, {.name = "step", .dtype = IVON_I64},
         {.name = "index", .dtype = IVON_I64},      {.name = "positions", .dtype = IVON_I64},
         {.name = "loss", .dtype = IVON_F64},       {.name = "loo_loss", .dtype = IVON_F64},
         {.name = "waic", .dtype = IVON_F64},       {.name = "psis_loo", .dtype = IVON_F64},
         {.name = "pareto_k", .dtype = IVON_F64}};
-    const void *numbers[POINT_COLUMNS] = {&point->checkpoint, &point->step,     &point->index,
-                                          &point->positions,  &point->loss,     &point->loo_loss,
-                                          &point->waic,       &point->psis_loo, &point->pareto_k};
-    size_t count = command->samples ? POINT_COLUMNS : POINT_COLUMNS - 3;
-    for (size_t i = 0; i < count; i++) {
-        columns[i] = all[i];
-        data[i] = numbers[i];
-    }
-    return count;
+    memcpy(columns, all, sizeof all);
+    return command->samples ? POINT_COLUMNS : POINT_COLUMNS - SAMPLE_COLUMNS;
 }
 
 int predict_gen_points_open(struct predict_gen_command *command, const char *provenance,
                             struct ivon_error *error)
 {
-    static const struct point nothing;
     struct ivon_column columns[POINT_COLUMNS];
-    const void *data[POINT_COLUMNS];
     char creator[64];
-    size_t count = point_columns(command, &nothing, columns, data);
+    size_t count = point_columns(command, columns);
     uint64_t rows = ivon_examples_count(command->examples) * command->posterior_count;
     snprintf(creator, sizeof creator, "ivon-predict-gen %s", ivon_version());
     const struct ivon_table_options options = {
@@ -88,24 +74,24 @@ int predict_gen_points_open(struct predict_gen_command *command, const char *pro
 int predict_gen_points_write(struct predict_gen_command *command, int64_t step,
                              const struct predict_gen_points *points, struct ivon_error *error)
 {
-    struct ivon_column columns[POINT_COLUMNS];
-    const void *data[POINT_COLUMNS];
-    int code = 0;
-    for (size_t i = 0; i < points->count && !code; i++) {
-        bool samples = points->waic;
-        const struct point point = {.checkpoint = command->checkpoint,
-                                    .step = step,
-                                    .index = (int64_t)ivon_examples_number(command->examples, i),
-                                    .positions = (int64_t)points->positions[i],
-                                    .loss = points->loss[i],
-                                    .loo_loss = points->loo_loss[i],
-                                    .waic = samples ? points->waic[i] : 0,
-                                    .psis_loo = samples ? points->psis_loo[i] : 0,
-                                    .pareto_k = samples ? points->pareto_k[i] : 0};
-        point_columns(command, &point, columns, data);
-        code = ivon_table_append(command->points_table, 1, data, error);
+    size_t count = points->count;
+    int64_t *numbers = calloc(4 * count + 1, sizeof *numbers);
+    if (!numbers)
+        return error_memory(error);
+    int64_t *checkpoints = numbers, *steps = numbers + count, *indices = numbers + 2 * count,
+            *positions = numbers + 3 * count;
+    for (size_t i = 0; i < count; i++) {
+        checkpoints[i] = command->checkpoint;
+        steps[i] = step;
+        indices[i] = (int64_t)ivon_examples_number(command->examples, i);
+        positions[i] = (int64_t)points->positions[i];
     }
-    return code;
+    const void *const data[POINT_COLUMNS] = {
+        checkpoints,      steps,        indices,          positions,       points->loss,
+        points->loo_loss, points->waic, points->psis_loo, points->pareto_k};
+    int code = ivon_table_append(command->points_table, count, data, error);
+    free(numbers);
+    return !code && command->follow ? ivon_table_save(command->points_table, error) : code;
 }
 
 /* Comparison: the mean of paired differences, whose error leaves out what checkpoints share. */

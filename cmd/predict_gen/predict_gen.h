@@ -42,9 +42,7 @@ struct predict_gen_command {
     int64_t *group_of;      /* each of the examples; null: --groups was not given */
     const char *provenance; /* of the table; null: absent */
     struct ivon_table *table, *points_table;
-    /* Of --compare, which are written at the end; or of --follow, where a file has all so far. */
-    struct predict_gen_row *rows;
-    size_t row_count;                  /* of --follow */
+    struct predict_gen_row *rows;      /* of --compare, which are written at the end */
     struct predict_gen_points *points; /* of these */
     int64_t checkpoint;                /* the number of the next one */
     bool warned_of_start;              /* of a Hessian that never left it */
@@ -82,9 +80,9 @@ void predict_gen_warn(struct predict_gen_command *command, const struct predict_
                       const char *path);
 
 /* The table, and one row of it, or one for each class. A file that follows a training has them at
-   once, and then the row's classes belong to the command. */
+   once. */
 int predict_gen_open_table(struct predict_gen_command *command, struct ivon_error *error);
-int predict_gen_write_row(struct predict_gen_command *command, struct predict_gen_row *row,
+int predict_gen_write_row(struct predict_gen_command *command, const struct predict_gen_row *row,
                           struct ivon_error *error);
 
 /* Of `count` examples. */
@@ -93,7 +91,7 @@ int predict_gen_points_new(struct predict_gen_points *points, size_t count, bool
 void predict_gen_points_free(struct predict_gen_points *points);
 
 /* The table of --pointwise: opened before any work, and given the points of one checkpoint after
-   the other. */
+   the other. A file that follows a training has them at once. */
 int predict_gen_points_open(struct predict_gen_command *command, const char *provenance,
                             struct ivon_error *error);
 int predict_gen_points_write(struct predict_gen_command *command, int64_t step,

@@ -336,7 +336,7 @@ int atomic_sync(struct atomic_file *file, struct ivon_error *error)
     return 0;
 }
 
-int atomic_commit(struct atomic_file *file, struct ivon_error *error)
+int atomic_publish(struct atomic_file *file, int *descriptor, struct ivon_error *error)
 {
     int code = atomic_sync(file, error);
     if (code)
@@ -344,10 +344,36 @@ int atomic_commit(struct atomic_file *file, struct ivon_error *error)
     if (rename(file->temporary, file->path))
         return atomic_fail(file, IVON_ERROR_CREATE, "give it its name", error);
     atomic_forget(&file->noted);
-    close(file->descriptor);
+    *descriptor = file->descriptor;
     file->descriptor = -1;
     atomic_sync_around(file->path);
     return 0;
+}
+
+int atomic_commit(struct atomic_file *file, struct ivon_error *error)
+{
+    int descriptor = -1;
+    int code = atomic_publish(file, &descriptor, error);
+    if (!code)
+        close(descriptor);
+    return code;
+}
+
+int atomic_copy(struct atomic_file *file, uint64_t to, int descriptor, uint64_t from, uint64_t size,
+                struct ivon_error *error)
+{
+    enum { PIECE = 1 << 16 };
+    struct atomic_file source = {.path = file->path, .descriptor = descriptor};
+    char *piece = malloc(PIECE);
+    int code = piece ? 0 : ivon_error_memory(error);
+    for (uint64_t at = 0; at < size && !code; at += PIECE) {
+        size_t count = size - at < PIECE ? (size_t)(size - at) : PIECE;
+        code = atomic_read(&source, from + at, piece, count, error);
+        if (!code)
+            code = atomic_write(file, to + at, piece, count, error);
+    }
+    free(piece);
+    return code;
 }
 
 void atomic_close(struct atomic_file *file)

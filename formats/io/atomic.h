@@ -72,6 +72,13 @@ int atomic_sync(struct atomic_file *file, struct ivon_error *error);
 /* Syncs the file, renames it to its target, syncs the directory. */
 int atomic_commit(struct atomic_file *file, struct ivon_error *error);
 
+/* The same, but leaves it open to be read, by *descriptor, which is the caller's to close. */
+int atomic_publish(struct atomic_file *file, int *descriptor, struct ivon_error *error);
+
+/* Copies `size` bytes at `from` of another file's descriptor to `to` of this one. */
+int atomic_copy(struct atomic_file *file, uint64_t to, int descriptor, uint64_t from, uint64_t size,
+                struct ivon_error *error);
+
 /* Frees everything; a file that was not committed is removed. */
 void atomic_close(struct atomic_file *file);
 

@@ -62,7 +62,9 @@ enum ivon_naming {
 struct ivon_table_options {
     size_t size; /* sizeof this struct: set by ivon_table_defaults() */
     enum ivon_table_format format;
-    uint64_t rows; /* how many there will be; IVON_ROWS_OPEN: text only, as many as come */
+    /* How many there will be; IVON_ROWS_OPEN: as many as come. Of npy they are known; of HDF5 those
+       of one call of append, or of one between two of ivon_table_save. */
+    uint64_t rows;
     /* 0, or the first extent of every column: CSV then has one row for each of them, with the
        columns `index` and `token`, from 0, before the others. */
     int64_t tokens;
@@ -113,6 +115,14 @@ IVON_API int ivon_table_append(struct ivon_table *table, size_t count, const voi
 IVON_API int ivon_table_fill(struct ivon_table *table, size_t column, uint64_t first, size_t count,
                              size_t at, size_t width, const void *elements,
                              struct ivon_error *error);
+
+/*
+ * Of IVON_ROWS_OPEN: makes a file of the rows so far durable under its name, as commit does, whole
+ * at any moment; a stream is flushed. More rows may follow, which are in the next file that takes
+ * the place of this one: the first of them costs a copy of it. Closing the table keeps what was
+ * saved.
+ */
+IVON_API int ivon_table_save(struct ivon_table *table, struct ivon_error *error);
 
 /* Fails unless all rows were appended, or all elements set. Flushes a stream; makes a file durable
    under its name. A file that was not committed is gone when the table is closed. */

@@ -1,4 +1,5 @@
 /* A table as an HDF5 file: a data set for each column. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/error.h"
@@ -26,7 +27,7 @@ static int table_hdf5_describe(void *context, struct hdf5_layout *layout, struct
         !hdf5_put_text(root, "provenance", table->options.provenance))
         return ivon_error_set(error, IVON_ERROR_IO, "%s: HDF5 cannot write it", table->name);
     for (size_t c = 0; c < table->column_count; c++)
-        if (!put_column(layout, &table->columns[c], table->options.rows))
+        if (!put_column(layout, &table->columns[c], table->space))
             return ivon_error_set(error, IVON_ERROR_CREATE,
                                   "%s: HDF5 cannot hold column '%s' beside the others", table->name,
                                   table->columns[c].is.name);
@@ -38,8 +39,25 @@ static int table_hdf5_begin(struct ivon_table *table, struct ivon_error *error)
     return hdf5_lay_out(&table->file, table_hdf5_describe, table, error);
 }
 
+/* Lays out a file of more rows, and copies those of each column. */
+static int table_hdf5_resume(struct ivon_table *table, struct ivon_error *error)
+{
+    uint64_t *offsets = calloc(table->column_count, sizeof *offsets);
+    if (!offsets)
+        return ivon_error_memory(error);
+    for (size_t c = 0; c < table->column_count; c++)
+        offsets[c] = table->columns[c].offset;
+    int code = table_hdf5_begin(table, error);
+    for (size_t c = 0; c < table->column_count && !code; c++)
+        code = atomic_copy(&table->file, table->columns[c].offset, table->saved, offsets[c],
+                           table->appended * table->columns[c].size, error);
+    free(offsets);
+    return code;
+}
+
 const struct table_class table_hdf5 = {
     .suffixes = (const char *const[]){".h5", ".hdf5", NULL},
     .begin = table_hdf5_begin,
+    .resume = table_hdf5_resume,
     .append = table_append_arrays,
 };

@@ -8,12 +8,12 @@
 static int table_npy_begin(struct ivon_table *table, struct ivon_error *error)
 {
     struct table_column *column = &table->columns[0];
-    int64_t shape[1 + IVON_RANK_MAX] = {(int64_t)table->options.rows};
+    int64_t shape[1 + IVON_RANK_MAX] = {(int64_t)table->space};
     char header[NPY_HEADER_MAX];
     memcpy(shape + 1, column->is.shape, (size_t)column->is.rank * sizeof shape[0]);
     size_t size = npy_header(header, column->is.dtype, 1 + column->is.rank, shape);
     column->offset = size;
-    int code = atomic_reserve(&table->file, size + table->options.rows * column->size, error);
+    int code = atomic_reserve(&table->file, size + table->space * column->size, error);
     return code ? code : atomic_write(&table->file, 0, header, size, error);
 }
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/error.h"
 #include "core/options.h"
@@ -102,6 +103,15 @@ static int copy_column(struct table_column *column, const struct ivon_column *fr
     return name && prefix ? 0 : ivon_error_memory(error);
 }
 
+/* Copies a text that is written after the caller may have let go of it. */
+static bool table_keep(const char **text, char **copy)
+{
+    *copy = *text ? strdup(*text) : NULL;
+    bool fine = !*text || *copy;
+    *text = *copy;
+    return fine;
+}
+
 static int table_new(struct ivon_table **out, const char *name, const struct ivon_column *columns,
                      size_t column_count, const struct ivon_table_options *options,
                      struct ivon_error *error)
@@ -109,12 +119,14 @@ static int table_new(struct ivon_table **out, const char *name, const struct ivo
     struct ivon_table *table = calloc(1, sizeof *table);
     if (!table)
         return ivon_error_memory(error);
-    *table = (struct ivon_table){
-        .class = classes[options->format], .options = *options, .file = {.descriptor = -1}};
+    *table = (struct ivon_table){.class = classes[options->format],
+                                 .options = *options,
+                                 .file = {.descriptor = -1},
+                                 .saved = -1};
     *out = table;
-    if (options->rows == IVON_ROWS_OPEN && !table->class->text)
+    if (options->rows == IVON_ROWS_OPEN && !table->class->resume)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                              "%s: CSV and JSON Lines only take rows that are not counted", name);
+                              "%s: an npy file takes no rows that are not counted", name);
     if (options->own_index && options->tokens)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT,
                               "%s: tokens are numbered by the table itself", name);
@@ -125,7 +137,8 @@ static int table_new(struct ivon_table **out, const char *name, const struct ivo
                               "%s: an npy file holds one column, not %zu", name, column_count);
     table->name = strdup(name);
     table->columns = calloc(column_count, sizeof *table->columns);
-    if (!table->name || !table->columns)
+    if (!table->name || !table->columns || !table_keep(&table->options.creator, &table->creator) ||
+        !table_keep(&table->options.provenance, &table->provenance))
         return ivon_error_memory(error);
     struct ivon_error found = {0};
     int code = ivon_class_names_check(options->names, options->names ? options->name_count : 0,
@@ -160,6 +173,24 @@ static int table_read_options(struct ivon_table_options *options,
     return options_read(&table_options, options, given, error);
 }
 
+/* A stream gets its header with the first row, or at the end: a run that fails before prints
+   nothing. Arrays are laid out when their rows are known. */
+static bool table_begins_late(const struct ivon_table *table)
+{
+    return table->stream || (table->options.rows == IVON_ROWS_OPEN && !table->class->text);
+}
+
+/* Writes what comes before the rows, unless it is there. */
+static int table_begin(struct ivon_table *table, struct ivon_error *error)
+{
+    if (table->begun)
+        return 0;
+    table->begun = true;
+    if (table->options.rows != IVON_ROWS_OPEN)
+        table->space = table->options.rows;
+    return table->class->begin(table, error);
+}
+
 int ivon_table_create(struct ivon_table **out, const char *path, const struct ivon_column *columns,
                       size_t column_count, const struct ivon_table_options *given,
                       struct ivon_error *error)
@@ -171,8 +202,8 @@ int ivon_table_create(struct ivon_table **out, const char *path, const struct iv
         code = table_new(&table, path, columns, column_count, &options, error);
     if (!code)
         code = atomic_open(&table->file, path, options.replace, error);
-    if (!code)
-        code = table->class->begin(table, error);
+    if (!code && !table_begins_late(table))
+        code = table_begin(table, error);
     if (code)
         ivon_table_close(table);
     else
@@ -215,14 +246,42 @@ int table_append_arrays(struct ivon_table *table, size_t count, const void *cons
     return 0;
 }
 
-/* A stream gets its header with the first row, or at the end: a run that fails before prints
-   nothing. */
-static int begin_stream(struct ivon_table *table, struct ivon_error *error)
+/* Finds room for rows in a file of arrays, which is laid out for so many. */
+static int table_announce(struct ivon_table *table, size_t count, struct ivon_error *error)
 {
-    if (!table->stream || table->begun)
+    uint64_t rows = table->appended + count;
+    if (table->class->text || table->options.rows != IVON_ROWS_OPEN)
         return 0;
-    table->begun = true;
-    return table->class->begin(table, error);
+    if (table->begun && table->saved < 0)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%s: HDF5 takes rows once between two times that it is saved",
+                              table->name);
+    for (size_t c = 0; c < table->column_count; c++) {
+        size_t size;
+        if (__builtin_mul_overflow(rows, table->columns[c].size, &size) || size > PTRDIFF_MAX)
+            return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                                  "%s: %llu rows are more than a file can hold", table->name,
+                                  (unsigned long long)rows);
+    }
+    table->space = rows;
+    return 0;
+}
+
+/* Goes on from what was saved, in a new file. */
+static int table_resume(struct ivon_table *table, struct ivon_error *error)
+{
+    struct atomic_file next;
+    if (table->saved < 0)
+        return 0;
+    int code = atomic_open(&next, table->name, true, error);
+    if (code)
+        return code;
+    atomic_close(&table->file);
+    table->file = next;
+    code = table->class->resume(table, error);
+    close(table->saved);
+    table->saved = -1;
+    return code;
 }
 
 int ivon_table_append(struct ivon_table *table, size_t count, const void *const *columns,
@@ -231,7 +290,11 @@ int ivon_table_append(struct ivon_table *table, size_t count, const void *const 
     if (count > table->options.rows - table->appended)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: more than the announced %llu rows",
                               table->name, (unsigned long long)table->options.rows);
-    int code = begin_stream(table, error);
+    int code = table_announce(table, count, error);
+    if (!code)
+        code = table_begin(table, error);
+    if (!code)
+        code = table_resume(table, error);
     if (!code)
         code = table->class->append(table, count, columns, error);
     if (code)
@@ -280,6 +343,32 @@ static bool table_is_complete(const struct ivon_table *table)
                                                     : table->appended == rows);
 }
 
+static int table_flush(struct ivon_table *table, struct ivon_error *error)
+{
+    if (fflush(table->stream))
+        return ivon_error_set(error, IVON_ERROR_IO, "%s: cannot write it: %s", table->name,
+                              strerror(errno));
+    if (ferror(table->stream))
+        return ivon_error_set(error, IVON_ERROR_IO, "%s: some of it could not be written",
+                              table->name);
+    return 0;
+}
+
+int ivon_table_save(struct ivon_table *table, struct ivon_error *error)
+{
+    if (table->failed || table->options.rows != IVON_ROWS_OPEN)
+        return ivon_error_set(error, IVON_ERROR_ARGUMENT,
+                              "%s: what cannot take more rows is committed, not saved",
+                              table->name);
+    if (table->saved >= 0)
+        return 0;
+    int code = table_begin(table, error);
+    if (code)
+        return code;
+    return table->stream ? table_flush(table, error)
+                         : atomic_publish(&table->file, &table->saved, error);
+}
+
 int ivon_table_commit(struct ivon_table *table, struct ivon_error *error)
 {
     bool complete = table_is_complete(table);
@@ -290,18 +379,12 @@ int ivon_table_commit(struct ivon_table *table, struct ivon_error *error)
         return ivon_error_set(error, IVON_ERROR_ARGUMENT, "%s: %llu rows, expected %llu",
                               table->name, (unsigned long long)table->appended,
                               (unsigned long long)table->options.rows);
-    if (!table->stream)
-        return atomic_commit(&table->file, error);
-    int code = begin_stream(table, error);
+    if (table->saved >= 0)
+        return 0;
+    int code = table_begin(table, error);
     if (code)
         return code;
-    if (fflush(table->stream))
-        return ivon_error_set(error, IVON_ERROR_IO, "%s: cannot write it: %s", table->name,
-                              strerror(errno));
-    if (ferror(table->stream))
-        return ivon_error_set(error, IVON_ERROR_IO, "%s: some of it could not be written",
-                              table->name);
-    return 0;
+    return table->stream ? table_flush(table, error) : atomic_commit(&table->file, error);
 }
 
 void ivon_table_close(struct ivon_table *table)
@@ -309,11 +392,15 @@ void ivon_table_close(struct ivon_table *table)
     if (!table)
         return;
     atomic_close(&table->file);
+    if (table->saved >= 0)
+        close(table->saved);
     for (size_t c = 0; c < table->column_count; c++) {
         free((char *)table->columns[c].is.name);
         free((char *)table->columns[c].is.prefix);
     }
     free(table->columns);
+    free(table->creator);
+    free(table->provenance);
     free(table->text);
     free(table->name);
     free(table);

@@ -13,6 +13,8 @@ struct table_class {
     bool single;                 /* holds one column */
     /* Writes what comes before the rows. */
     int (*begin)(struct ivon_table *table, struct ivon_error *error);
+    /* Begins `file` anew with the rows that table->saved has; null: there are none to come. */
+    int (*resume)(struct ivon_table *table, struct ivon_error *error);
     int (*append)(struct ivon_table *table, size_t count, const void *const *columns,
                   struct ivon_error *error);
 };
@@ -29,14 +31,17 @@ struct ivon_table {
     const struct table_class *class;
     char *name; /* for messages */
     struct ivon_table_options options;
+    char *creator, *provenance; /* of the options */
     struct table_column *columns;
     size_t column_count;
     uint64_t appended; /* rows */
     uint64_t filled;   /* elements of all columns */
     bool failed;       /* to append some: what they left behind is no table */
     FILE *stream;      /* the caller's; null: `file` is written */
-    bool begun;        /* a stream: its header is written */
+    bool begun;        /* what comes before the rows is written */
     struct atomic_file file;
+    int saved;      /* the descriptor of the file as it was saved; -1: rows came since, or never */
+    uint64_t space; /* rows that a file of arrays has room for */
     /* Text only: what is not yet written, and where in the file it goes. */
     char *text;
     size_t text_size;

@@ -153,6 +153,12 @@ static int table_text_start(struct ivon_table *table, struct ivon_error *error)
     return table->text ? 0 : ivon_error_memory(error);
 }
 
+/* The lines so far, to which more are appended. */
+static int table_text_resume(struct ivon_table *table, struct ivon_error *error)
+{
+    return atomic_copy(&table->file, 0, table->saved, 0, table->text_offset, error);
+}
+
 /* CSV. */
 
 /* How many columns of CSV a column becomes. */
@@ -363,11 +369,13 @@ const struct table_class table_csv = {
     .suffixes = (const char *const[]){".csv", NULL},
     .text = true,
     .begin = begin_csv,
+    .resume = table_text_resume,
     .append = append_csv,
 };
 const struct table_class table_jsonl = {
     .suffixes = (const char *const[]){".jsonl", ".json", ".ndjson", NULL},
     .text = true,
     .begin = table_text_start,
+    .resume = table_text_resume,
     .append = append_jsonl,
 };

@@ -547,6 +547,83 @@ static void counts_rows(void **state)
     ivon_table_close(NULL);
 }
 
+/* A copy of the file after each piece that was saved is the table of the rows so far. */
+static void saves_what_is_there(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"t.csv", "t.jsonl", "t.h5"};
+    static const double values[] = {1, 2, 3, 4, 5}, pairs[10] = {0.5, 1.5};
+    struct ivon_error error;
+    struct content content = {0};
+    add(&content, (struct ivon_column){.name = "x", .dtype = IVON_F64}, values);
+    add(&content, (struct ivon_column){.name = "y", .dtype = IVON_F64, .rank = 1, .shape = {2}},
+        pairs);
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        struct ivon_table *table = NULL;
+        char whole_name[20];
+        snprintf(whole_name, sizeof whole_name, "whole-%s", names[i]);
+        struct ivon_table_options options = {
+            .size = sizeof options,
+            .format = (enum ivon_table_format)ivon_table_format_of(names[i]),
+            .rows = IVON_ROWS_OPEN};
+        assert_int_equal(ivon_table_create(&table, names[i], content.columns, 2, &options, &error),
+                         0);
+        for (size_t rows = 0; rows < 5; rows++) {
+            size_t count = rows == 1 ? 2 : 1, size, whole_size;
+            const void *const at[] = {values + rows, pairs + 2 * rows};
+            assert_int_equal(ivon_table_append(table, count, at, &error), 0);
+            rows += count - 1;
+            assert_int_equal(ivon_table_save(table, &error), 0);
+            assert_int_equal(ivon_table_save(table, &error), 0); /* nothing is new */
+            struct ivon_table_options known = options;
+            known.rows = rows + 1;
+            write_table(whole_name, &content, known, rows + 1);
+            char *saved = load(names[i], &size), *whole = load(whole_name, &whole_size);
+            assert_int_equal(size, whole_size);
+            assert_memory_equal(saved, whole, size);
+            free(saved);
+            free(whole);
+            assert_int_equal(remove(whole_name), 0);
+        }
+        if (i < 2) /* to the end of the table the rows are lost that were not saved */
+            assert_int_equal(ivon_table_append(table, 1, content.data, &error), 0);
+        ivon_table_close(table);
+        assert_int_equal(empty(), 1);
+    }
+}
+
+static void saves_only_what_grows(void **state)
+{
+    (void)state;
+    static const double value = 1;
+    const void *data = &value;
+    struct ivon_column column = {.name = "x", .dtype = IVON_F64};
+    struct ivon_table_options options = {
+        .size = sizeof options, .format = IVON_HDF5, .rows = IVON_ROWS_OPEN};
+    struct ivon_table *table = NULL;
+    struct ivon_error error;
+    assert_int_equal(ivon_table_create(&table, "t.h5", &column, 1, &options, &error), 0);
+    assert_int_equal(ivon_table_append(table, 1, &data, &error), 0);
+    assert_int_equal(ivon_table_append(table, 1, &data, &error), IVON_ERROR_ARGUMENT);
+    assert_string_equal(error.message,
+                        "t.h5: HDF5 takes rows once between two times that it is saved");
+    assert_int_equal(ivon_table_save(table, &error), IVON_ERROR_ARGUMENT); /* after a failure */
+    ivon_table_close(table);
+    options.rows = 1;
+    assert_int_equal(ivon_table_create(&table, "t.h5", &column, 1, &options, &error), 0);
+    assert_int_equal(ivon_table_append(table, 1, &data, &error), 0);
+    assert_int_equal(ivon_table_save(table, &error), IVON_ERROR_ARGUMENT);
+    assert_string_equal(error.message, "t.h5: what cannot take more rows is committed, not saved");
+    ivon_table_close(table);
+    options.format = IVON_NPY;
+    options.rows = IVON_ROWS_OPEN;
+    table = NULL;
+    assert_int_equal(ivon_table_create(&table, "t.npy", &column, 1, &options, &error),
+                     IVON_ERROR_ARGUMENT);
+    assert_null(table);
+    assert_int_equal(empty(), 0);
+}
+
 static void replaces_only_when_told(void **state)
 {
     (void)state;
@@ -662,6 +739,8 @@ int main(void)
         TEST(knows_suffixes),
         TEST(refuses_columns),
         TEST(counts_rows),
+        TEST(saves_what_is_there),
+        TEST(saves_only_what_grows),
         TEST(replaces_only_when_told),
         TEST(says_that_a_stream_is_full),
         TEST(refuses_arrays_on_a_stream),
