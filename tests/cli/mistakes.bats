@@ -96,6 +96,14 @@ PAIRS
   expect 64 "$(no_value predict --data --metrics --data=--metrics)" ivon-predict a.h5 --data --metrics
   expect 64 "$(no_value merge --out --force --out=--force)" ivon-merge a.h5 --out --force
   expect 64 "$(no_value info --key --help --key=--help)" ivon-info a.h5 --key --help
+  expect 64 "$(no_value sample -o -f -o-f)" ivon-sample a.h5 -o -f
+  expect 64 "$(no_value sample --output -qf --output=-qf)" ivon-sample a.h5 --output -qf
+  expect 64 "$(no_value sample -o -qn -o-qn)" ivon-sample a.h5 -o -qn 2
+  ivon-sample a.h5 -o ./-f
+  ivon-sample a.h5 -o -fx.h5 # no option of that letter
+  [ -s ./-f ]
+  [ -s ./-fx.h5 ]
+  rm ./-f ./-fx.h5
   # Where the value may be missing, it stands behind an equals sign.
   expect 66 "ivon-sensitivity: x: cannot open it: No such file or directory" ivon-sensitivity a.h5 --vectors --data=x
   ivon-sample a.h5 --output=--force

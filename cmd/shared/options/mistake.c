@@ -141,6 +141,19 @@ static int report_equals_sign(int key, const char *argument)
     return EX_USAGE;
 }
 
+/* Returns whether it is short options alone, of which the last one may want an argument: "-f", or
+   "-fo". */
+static bool is_short_option(const struct getopt_table *table, const char *argument)
+{
+    const char *letter = argument[0] == '-' ? argument + 1 : "";
+    bool known = *letter != '\0';
+    for (; *letter && known; letter++) {
+        const char *found = *letter != ':' ? strchr(table->letters, *letter) : NULL;
+        known = found && (found[1] != ':' || !letter[1]);
+    }
+    return known;
+}
+
 static bool is_long_option(const struct getopt_table *table, const char *argument)
 {
     size_t length = strncmp(argument, "--", 2) == 0 ? strcspn(argument + 2, "=") : 0;
@@ -150,11 +163,11 @@ static bool is_long_option(const struct getopt_table *table, const char *argumen
     return false;
 }
 
-/* "-o --data=FILE", which would be a file named "--data=FILE". `option` is the word before. */
+/* "-o --data=FILE" or "-o -f", which would be a file of that name. `option` is the word before. */
 static int report_option_as_value(const struct getopt_table *table, const char *option,
                                   const char *value)
 {
-    if (!is_long_option(table, value))
+    if (!is_long_option(table, value) && !is_short_option(table, value))
         return 0;
     report_note(
         "'%s' has no value, but the option '%s' behind it; if that is meant, write '%s%s%s'",

@@ -22,7 +22,7 @@ void nearest_offer(struct nearest *nearest, const char *name);
 /*
  * Says on stderr what is wrong with the first long option that the command does not have, or that
  * has one dash, or with a short one's argument that begins with an equals sign, or with an option
- * whose value, a word of its own, is a long option itself; and returns the exit status, 0 where
+ * whose value, a word of its own, is an option itself; and returns the exit status, 0 where
  * there is none. Whatever else may be wrong with arguments is argp's to say.
  */
 int mistaken_option(const struct command *command, int argc, char **argv);
