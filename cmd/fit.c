@@ -134,7 +134,8 @@ static void fit_check_arguments(struct fit_command *command, struct argp_state *
         return;
     }
     if (command->input_count > 1)
-        argp_failure(state, EX_USAGE, 0, "'%s': one checkpoint only", command->inputs[1]);
+        argp_failure(state, EX_USAGE, 0, "'%s': one checkpoint only%s", command->inputs[1],
+                     command->evaluation.data ? "" : "; data are named by --data=FILE");
     if (!command->evaluation.data && !command->alone)
         argp_failure(state, EX_USAGE, 0, "no data given: name them by --data=FILE");
     if (!command->output)
@@ -484,7 +485,8 @@ static void fit_warn_far(const struct fit_command *command)
                        summary.decrement, summary.effective,
                        command->by_validation
                            ? TUNED_ADVICE
-                           : "train on, or give the weight decay of the training");
+                           : "train on, give the weight decay of the training, or see whether the "
+                             "data have the scale and the numbers of classes of its training");
 }
 
 static void fit_release(struct fit_command *command)

@@ -72,6 +72,7 @@ static const char *const hints[IVON_HINT_COUNT] = {
     [IVON_HINT_OUTPUT_AXES] = "--output-axes says what its axes are",
     [IVON_HINT_GRAM] = "ivon-fit --gram takes them of the training data",
     [IVON_HINT_CONTEXT] = "--context=T says it",
+    [IVON_HINT_INPUTS] = "--inputs names another",
     [IVON_HINT_TEXT_COLUMN] = "--text-column names it",
     [IVON_HINT_RESIZE] = "--resize scales images to one size",
     [IVON_HINT_CLASSES] = "if they are names of classes, list these by --classes=FILE",

@@ -322,13 +322,20 @@ static bool find_name(const char *const *names, size_t count, const char *name, 
     return false;
 }
 
+/* Returns whether the arrays are those of a posterior. */
+static bool dataset_is_posterior(const char *const *names, size_t count)
+{
+    bool posterior = false;
+    for (size_t i = 0; i < count; i++)
+        posterior |= strncmp(names[i], "mean/", 5) == 0;
+    return posterior;
+}
+
 static int dataset_lacks(const struct dataset_request *request, const char *const *names,
                          size_t count, const char *name, struct ivon_error *error)
 {
     char list[DATASET_LIST_SIZE];
-    bool posterior = false;
-    for (size_t i = 0; i < count; i++)
-        posterior |= strncmp(names[i], "mean/", 5) == 0;
+    bool posterior = dataset_is_posterior(names, count);
     dataset_list(list, sizeof list, names, count);
     return ivon_error_set(error, IVON_ERROR_DATA, "%s: has no array '%s', %s%s%s", request->path,
                           name, count ? "but " : "nor any other", count ? list : "",
@@ -343,13 +350,15 @@ int dataset_select(struct dataset_selection *selection, const struct dataset_req
     const char *const *inputs = given ? request->options->inputs : default_inputs;
     size_t input_count = given ? request->options->input_count : 1;
     const char *targets = dataset_targets_name(request);
+    bool others = count && !dataset_is_posterior(names, count);
     *selection = (struct dataset_selection){
         .arrays = calloc(input_count + 1, sizeof *selection->arrays), .count = input_count};
     if (!selection->arrays)
         return ivon_error_memory(error);
     for (size_t i = 0; i < input_count; i++)
         if (!find_name(names, count, inputs[i], &selection->arrays[i]))
-            return dataset_lacks(request, names, count, inputs[i], error);
+            return ivon_error_hint(error, others ? IVON_HINT_INPUTS : IVON_HINT_NONE,
+                                   dataset_lacks(request, names, count, inputs[i], error));
     if (dataset_targets_refused(request))
         return 0;
     selection->targets = find_name(names, count, targets, &selection->arrays[input_count]);

@@ -64,6 +64,7 @@ enum ivon_hint {
     IVON_HINT_TEXT_COLUMN,      /* name the column of the texts */
     IVON_HINT_CLASSES,          /* list the names of the classes, in the order of their numbers */
     IVON_HINT_COLUMNS,          /* name the column of the targets, or leave columns out */
+    IVON_HINT_INPUTS,           /* name the arrays of the inputs */
     IVON_HINT_COUNT
 };
 

@@ -176,7 +176,7 @@ PAIRS
     ivon-predict a.h5 --data=test.h5 --inputs=z=x
   expect 65 "ivon-predict: test.h5:/train: there is no group 'train', nor any other" \
     ivon-predict a.h5 --data=test.h5:/train
-  expect 65 "ivon-predict: test.h5: has no array 'z', but 'x', 'y'" \
+  expect 65 "ivon-predict: test.h5: has no array 'z', but 'x', 'y'; --inputs names another" \
     ivon-predict a.h5 --data=test.h5 --inputs=z
   expect 65 "ivon-info: checkpoint.pt: key 'ema': there is no 'ema', but 'model', 'optimizer'" \
     ivon-info --key=ema checkpoint.pt
