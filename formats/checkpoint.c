@@ -58,13 +58,18 @@ struct format {
     bool (*carries)(const struct ivon_source *like, const struct ivon_tensor *tensor);
 };
 
+static struct hdf5_limits hdf5_limits_of(const struct ivon_open_options *options)
+{
+    return (struct hdf5_limits){.sandbox = !options->no_sandbox,
+                                .memory = options->resources.memory ? options->resources.memory
+                                                                    : DEFAULT_MEMORY};
+}
+
 /* Opens what an HDF5 file holds: a posterior, or weights of Keras. */
 static int open_hdf5_checkpoint(struct ivon_source **source, struct mapped_file *mapped,
                                 const struct ivon_open_options *options, struct ivon_error *error)
 {
-    const struct hdf5_limits limits = {
-        .sandbox = !options->no_sandbox,
-        .memory = options->resources.memory ? options->resources.memory : DEFAULT_MEMORY};
+    const struct hdf5_limits limits = hdf5_limits_of(options);
     struct hdf5_file *file = NULL;
     char *path = strdup(mapped->path);
     int code = path ? 0 : ivon_error_memory(error);
@@ -77,6 +82,13 @@ static int open_hdf5_checkpoint(struct ivon_source **source, struct mapped_file 
                                      : posterior_open(source, file, path, error);
     free(path);
     return code;
+}
+
+static int open_keras_shards(struct ivon_source **source, struct shard_index *index,
+                             const struct ivon_open_options *options, struct ivon_error *error)
+{
+    const struct hdf5_limits limits = hdf5_limits_of(options);
+    return keras_open_shards(source, index, &limits, error);
 }
 
 /* Opens the HDF5 file that an archive of Keras has inside. */
@@ -97,6 +109,7 @@ static const struct format formats[] = {
     {.name = "HDF5",
      .recognise = hdf5_recognise,
      .open = open_hdf5_checkpoint,
+     .open_shards = open_keras_shards,
      .names_parts = true,
      .written = IVON_FORMAT_POSTERIOR,
      .suffixes = {".h5", ".hdf5"},
@@ -190,42 +203,6 @@ static const struct format *format_of_shards(const struct mapped_file *first)
     return format && format->open_shards ? format : format_with_index();
 }
 
-/* Keras' "NAME.weights.json" maps layers to files, not tensors. */
-static int refuse_keras_index(const char *path, struct ivon_error *error)
-{
-    return string_ends_with(path, ".weights.json")
-               ? ivon_error_set(error, IVON_ERROR_DATA,
-                                "%s: lists weights of Keras in several files, which are not read "
-                                "here: save them in one, without max_shard_size",
-                                path)
-               : 0;
-}
-
-static int open_index(struct ivon_source **source, struct mapped_file *mapped,
-                      const struct ivon_open_options *options, struct ivon_error *error)
-{
-    struct shard_index index;
-    struct mapped_file first = {0};
-    int code = refuse_keras_index(mapped->path, error);
-    if (code) {
-        mapped_close(mapped);
-        return code;
-    }
-    code = shard_index_read(&index, mapped, error);
-    mapped_close(mapped);
-    if (!code && index.shard_count)
-        code = shard_index_open(&index, 0, &first, error);
-    const struct format *format = format_of_shards(&first);
-    mapped_close(&first);
-    if (!code)
-        code = format->open_shards(source, &index, options, error);
-    shard_index_release(&index);
-    return code;
-}
-
-static const struct format sharded = {
-    .name = "sharded", .recognise = shard_index_recognise, .open = open_index};
-
 /* Leaves out what is said of an optimizer's state. */
 static void leave_optimizer(struct ivon_open_options *options)
 {
@@ -261,6 +238,29 @@ static int checkpoint_check_options(const struct format *format, const char *pat
                                   wrong, format->name)
                  : 0;
 }
+
+static int open_index(struct ivon_source **source, struct mapped_file *mapped,
+                      const struct ivon_open_options *options, struct ivon_error *error)
+{
+    struct shard_index index;
+    struct mapped_file first = {0};
+    int code = shard_index_read(&index, mapped, error);
+    mapped_close(mapped);
+    if (!code && index.shard_count)
+        code = shard_index_open(&index, 0, &first, error);
+    const struct format *format = format_of_shards(&first);
+    struct ivon_open_options own = *options;
+    mapped_close(&first);
+    if (!code)
+        code = checkpoint_check_options(format, index.path, &own, error);
+    if (!code)
+        code = format->open_shards(source, &index, &own, error);
+    shard_index_release(&index);
+    return code;
+}
+
+static const struct format sharded = {
+    .name = "sharded", .recognise = shard_index_recognise, .open = open_index};
 
 /* Describes a file that is not a checkpoint, by its first bytes. */
 static const char *other_kind(const struct mapped_file *file)

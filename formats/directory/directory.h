@@ -8,8 +8,9 @@
 #define DIRECTORY_INDEX   "model.safetensors.index.json"
 #define DIRECTORY_FACTORS "adapter_model.safetensors"
 
-/* The names of weights, in the order in which transformers' from_pretrained looks for them. */
-enum { DIRECTORY_WEIGHTS_COUNT = 5 };
+/* The names of weights, in the order in which transformers' from_pretrained looks for them, and
+   then those of Keras. */
+enum { DIRECTORY_WEIGHTS_COUNT = 7 };
 extern const char *const directory_weights_names[DIRECTORY_WEIGHTS_COUNT];
 
 /* The names of an adapter's factors, in the order in which PEFT looks for them. */

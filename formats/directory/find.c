@@ -10,8 +10,8 @@
 #include "formats/io/strings.h"
 
 const char *const directory_weights_names[DIRECTORY_WEIGHTS_COUNT] = {
-    DIRECTORY_WEIGHTS, DIRECTORY_INDEX, "pytorch_model.bin", "pytorch_model.bin.index.json",
-    "flax_model.msgpack"};
+    DIRECTORY_WEIGHTS,    DIRECTORY_INDEX,    "pytorch_model.bin", "pytorch_model.bin.index.json",
+    "flax_model.msgpack", "model.weights.h5", "model.weights.json"};
 const char *const directory_factors_names[DIRECTORY_FACTORS_COUNT] = {DIRECTORY_FACTORS,
                                                                       "adapter_model.bin"};
 static const char *const adapter_config = "adapter_config.json";

@@ -7,65 +7,86 @@
 #include "core/error.h"
 
 struct hdf5_source {
-    struct hdf5_file *file;
-    size_t *objects; /* of the tensors, in their order */
+    struct hdf5_file **files;
+    size_t file_count;
+    struct hdf5_place *places; /* of the tensors, in their order */
 };
 
 static int hdf5_source_read(void *self, size_t tensor, size_t first, size_t count, void *buffer,
                             struct ivon_error *error)
 {
-    struct hdf5_source *source = self;
-    return hdf5_read(source->file, source->objects[tensor], first, count, buffer, error);
+    const struct hdf5_place *place = &((struct hdf5_source *)self)->places[tensor];
+    return hdf5_read(place->file, place->object, first, count, buffer, error);
 }
 
 static const void *hdf5_source_view(void *self, size_t tensor)
 {
-    struct hdf5_source *source = self;
-    return hdf5_view(source->file, source->objects[tensor]);
+    const struct hdf5_place *place = &((struct hdf5_source *)self)->places[tensor];
+    return hdf5_view(place->file, place->object);
 }
 
 static void hdf5_source_advise(void *self, size_t tensor, size_t first, size_t count, int advice)
 {
-    struct hdf5_source *source = self;
-    hdf5_advise(source->file, source->objects[tensor], first, count, advice);
+    const struct hdf5_place *place = &((struct hdf5_source *)self)->places[tensor];
+    hdf5_advise(place->file, place->object, first, count, advice);
+}
+
+static void hdf5_source_release(const struct hdf5_source *source)
+{
+    for (size_t i = 0; i < source->file_count; i++)
+        hdf5_close(source->files[i]);
+    free(source->files);
+    free(source->places);
 }
 
 static void hdf5_source_close(void *self)
 {
-    struct hdf5_source *source = self;
-    hdf5_close(source->file);
-    free(source->objects);
-    free(source);
+    hdf5_source_release(self);
+    free(self);
 }
 
-static void hdf5_source_give_up(struct hdf5_file *file, size_t *objects,
-                                struct tensor_list *tensors)
+int hdf5_source_join(struct ivon_source **source, int code, struct hdf5_file **files,
+                     size_t file_count, struct hdf5_place *places, const char *path,
+                     const struct ivon_header *header, struct tensor_list *tensors,
+                     struct ivon_error *error)
 {
-    hdf5_close(file);
-    free(objects);
+    static const struct ivon_source_class class = {.read = hdf5_source_read,
+                                                   .view = hdf5_source_view,
+                                                   .advise = hdf5_source_advise,
+                                                   .close = hdf5_source_close};
+    const struct hdf5_source whole = {files, file_count, places};
+    struct hdf5_source *self = code ? NULL : malloc(sizeof *self);
+    if (self) {
+        *self = whole;
+        code = ivon_source_new(source, &class, self, path, header, tensors, error);
+        if (!code)
+            return 0;
+    } else if (!code) {
+        code = ivon_error_memory(error);
+    }
+    hdf5_source_release(&whole);
     tensor_list_release(tensors);
+    free(self);
+    return code;
 }
 
 int hdf5_source_new(struct ivon_source **source, int code, struct hdf5_file *file, size_t *objects,
                     const char *path, const struct ivon_header *header, struct tensor_list *tensors,
                     struct ivon_error *error)
 {
-    static const struct ivon_source_class class = {.read = hdf5_source_read,
-                                                   .view = hdf5_source_view,
-                                                   .advise = hdf5_source_advise,
-                                                   .close = hdf5_source_close};
-    struct hdf5_source *self = code ? NULL : calloc(1, sizeof *self);
-    if (!self) {
-        hdf5_source_give_up(file, objects, tensors);
-        return code ? code : ivon_error_memory(error);
-    }
-    *self = (struct hdf5_source){file, objects};
-    code = ivon_source_new(source, &class, self, path, header, tensors, error);
-    if (code) {
-        tensor_list_release(tensors);
-        hdf5_source_close(self);
-    }
-    return code;
+    struct hdf5_file **files = malloc(sizeof *files);
+    struct hdf5_place *places = calloc(tensors->count + 1, sizeof *places);
+    if (files)
+        *files = file;
+    else
+        hdf5_close(file);
+    if (!code && (!files || !places))
+        code = ivon_error_memory(error);
+    for (size_t i = 0; i < tensors->count && !code; i++)
+        places[i] = (struct hdf5_place){file, objects[i]};
+    free(objects);
+    return hdf5_source_join(source, code, files, files ? 1 : 0, places, path, header, tensors,
+                            error);
 }
 
 int hdf5_source_append(struct tensor_list *tensors, const struct hdf5_object *object,

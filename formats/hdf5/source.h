@@ -5,9 +5,21 @@
 #include "core/stream.h"
 #include "formats/hdf5/safe.h"
 
-/* Makes the source of an open file, unless `code`, of what came before, is a failure, which then is
-   returned. `objects` are the tensors' indices among hdf5_objects; it, the file and `tensors` are
-   taken over, whether or not this succeeds. */
+/* The data set of a tensor, by its index among hdf5_objects of the file. */
+struct hdf5_place {
+    struct hdf5_file *file;
+    size_t object;
+};
+
+/* Makes the source of open files, unless `code`, of what came before, is a failure, which then is
+   returned. `places` are those of the tensors; they, the array of files, the files and `tensors`
+   are taken over, whether or not this succeeds. */
+int hdf5_source_join(struct ivon_source **source, int code, struct hdf5_file **files,
+                     size_t file_count, struct hdf5_place *places, const char *path,
+                     const struct ivon_header *header, struct tensor_list *tensors,
+                     struct ivon_error *error);
+
+/* The same of one file, where `objects` are the tensors' places, which are taken over, too. */
 int hdf5_source_new(struct ivon_source **source, int code, struct hdf5_file *file, size_t *objects,
                     const char *path, const struct ivon_header *header, struct tensor_list *tensors,
                     struct ivon_error *error);

@@ -1,11 +1,13 @@
 /*
  * Weights of Keras: HDF5 as version 3 writes it (NAME.weights.h5, which NAME.keras has inside) and
  * as earlier ones do (NAME.h5). Names are those of layers and weights: "dense/kernel".
+ * NAME.weights.json lists weights of version 3 in several files, the groups of some in two of them.
  */
 #ifndef FORMATS_KERAS_KERAS_H
 #define FORMATS_KERAS_KERAS_H
 
 #include "formats/hdf5/safe.h"
+#include "formats/posterior/shard_index.h"
 #include "ivon/checkpoint.h"
 
 /* Returns whether an HDF5 file holds weights of Keras. */
@@ -14,6 +16,10 @@ bool keras_recognise(const struct hdf5_file *file);
 /* Opens them, and takes the file over, whether or not this succeeds. */
 int keras_open(struct ivon_source **source, struct hdf5_file *file, const char *path,
                struct ivon_error *error);
+
+/* Opens those that an index lists. */
+int keras_open_shards(struct ivon_source **source, struct shard_index *index,
+                      const struct hdf5_limits *limits, struct ivon_error *error);
 
 /* Returns whether a file is a zip archive with weights of Keras; narrows one to these, which have
    to be stored. */

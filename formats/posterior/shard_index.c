@@ -9,9 +9,9 @@
 #include "formats/io/strings.h"
 
 enum {
-    INDEX_MAX = 100000000,   /* bytes, as of a header */
-    NAME_MAX_SIZE = 1 << 10, /* of a shard, with its quotes */
-    VALUE_MAX = 1 << 24,     /* of anything else in an index */
+    INDEX_MAX = 100000000, /* bytes, as of a header */
+    SHARDS_MAX = 1 << 16,  /* of a tensor's shards */
+    VALUE_MAX = 1 << 24,   /* of anything else in an index */
 };
 
 bool shard_index_name(const char *path)
@@ -27,35 +27,51 @@ bool shard_index_recognise(const struct mapped_file *file)
     return at < file->size && file->data[at] == '{';
 }
 
-/* Takes over the tensor's name. */
-static int add_location(struct shard_index *index, char *tensor, struct json_members *members,
+static int grow_locations(struct shard_index *index, struct ivon_error *error)
+{
+    if (index->count < index->capacity)
+        return 0;
+    size_t capacity = index->capacity ? 2 * index->capacity : 64;
+    struct shard_location *grown = realloc(index->locations, capacity * sizeof *grown);
+    if (!grown)
+        return ivon_error_memory(error);
+    index->locations = grown;
+    index->capacity = capacity;
+    return 0;
+}
+
+static int add_location(struct shard_index *index, const char *tensor, const json_t *value,
                         struct ivon_error *error)
 {
-    if (index->count == index->capacity) {
-        size_t capacity = index->capacity ? 2 * index->capacity : 64;
-        struct shard_location *grown = realloc(index->locations, capacity * sizeof *grown);
-        if (!grown) {
-            free(tensor);
-            return ivon_error_memory(error);
-        }
-        index->locations = grown;
-        index->capacity = capacity;
-    }
-    struct shard_location *location = &index->locations[index->count++];
-    *location = (struct shard_location){.tensor = tensor};
-    json_t *value;
-    int code = json_members_value(members, NAME_MAX_SIZE, &value, error);
-    if (code)
-        return code;
     const char *shard = json_string_value(value);
     /* A name as a tensor's, and no path: what it names lies beside the index. */
     if (!shard || strchr(shard, '/') || !tensor_name_valid(shard))
-        code = ivon_error_set(error, IVON_ERROR_DATA,
+        return ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: tensor '%s': its shard is '%s', expected the name of a file in "
                               "the same directory",
                               index->path, tensor, shard ? shard : "no string");
-    else if (!(location->shard = strdup(shard)))
-        code = ivon_error_memory(error);
+    int code = grow_locations(index, error);
+    if (code)
+        return code;
+    struct shard_location *location = &index->locations[index->count++];
+    *location = (struct shard_location){
+        .tensor = strdup(tensor), .shard = strdup(shard), .entry = index->entries};
+    return location->tensor && location->shard ? 0 : ivon_error_memory(error);
+}
+
+/* Adds a tensor of the map, whose value is a shard or a list of shards. */
+static int add_entry(struct shard_index *index, const char *tensor, struct json_members *members,
+                     struct ivon_error *error)
+{
+    json_t *value;
+    int code = json_members_value(members, SHARDS_MAX, &value, error);
+    if (code)
+        return code;
+    bool list = json_is_array(value) && json_array_size(value);
+    size_t count = list ? json_array_size(value) : 1;
+    for (size_t i = 0; i < count && !code; i++)
+        code = add_location(index, tensor, list ? json_array_get(value, i) : value, error);
+    index->entries++;
     json_decref(value);
     return code;
 }
@@ -73,7 +89,8 @@ static int read_map(struct shard_index *index, struct json_members *members,
         code = json_members_next(&map, &tensor, error);
         if (code || !tensor)
             break;
-        code = add_location(index, tensor, &map, error);
+        code = add_entry(index, tensor, &map, error);
+        free(tensor);
     }
     json_members_leave(members, &map);
     return code;
@@ -125,10 +142,17 @@ static int read_members(struct shard_index *index, const struct mapped_file *fil
     return code;
 }
 
-static int compare_locations(const void *a, const void *b)
+static int compare_located(const void *a, const void *b)
 {
     const struct shard_location *left = a, *right = b;
     return strcmp(left->tensor, right->tensor);
+}
+
+static int compare_locations(const void *a, const void *b)
+{
+    const struct shard_location *left = a, *right = b;
+    int order = compare_located(a, b);
+    return order ? order : strcmp(left->shard, right->shard);
 }
 
 /* Sorts the map, and lists each shard once. */
@@ -136,11 +160,14 @@ static int sort_index(struct shard_index *index, struct ivon_error *error)
 {
     if (index->count)
         qsort(index->locations, index->count, sizeof *index->locations, compare_locations);
-    for (size_t i = 1; i < index->count; i++)
-        if (compare_locations(&index->locations[i - 1], &index->locations[i]) == 0)
+    for (size_t i = 1; i < index->count; i++) {
+        const struct shard_location *pair = &index->locations[i - 1];
+        bool again = pair[0].entry != pair[1].entry || strcmp(pair[0].shard, pair[1].shard) == 0;
+        if (again && compare_located(&pair[0], &pair[1]) == 0)
             return ivon_error_set(error, IVON_ERROR_DATA,
                                   "%s: tensor '%s' occurs twice in 'weight_map'", index->path,
-                                  index->locations[i].tensor);
+                                  pair->tensor);
+    }
     index->shards = calloc(index->count + 1, sizeof *index->shards);
     if (!index->shards)
         return ivon_error_memory(error);
@@ -189,19 +216,28 @@ int shard_index_open(const struct shard_index *index, size_t shard, struct mappe
     return code;
 }
 
+bool shard_index_see(struct shard_index *index, size_t shard, const char *tensor)
+{
+    const struct shard_location key = {.tensor = (char *)tensor,
+                                       .shard = (char *)index->shards[shard]};
+    struct shard_location *location = bsearch(&key, index->locations, index->count,
+                                              sizeof *index->locations, compare_locations);
+    if (location)
+        location->seen = true;
+    return location != NULL;
+}
+
 int shard_index_check(struct shard_index *index, size_t shard, const char *tensor,
                       struct ivon_error *error)
 {
+    if (shard_index_see(index, shard, tensor))
+        return 0;
     const struct shard_location key = {.tensor = (char *)tensor};
-    struct shard_location *location = bsearch(&key, index->locations, index->count,
-                                              sizeof *index->locations, compare_locations);
-    if (!location || strcmp(location->shard, index->shards[shard]) != 0)
-        return ivon_error_set(error, IVON_ERROR_DATA,
-                              "%s: tensor '%s': is in '%s', expected %s%s%s", index->path, tensor,
-                              index->shards[shard], location ? "in '" : "nowhere",
-                              location ? location->shard : "", location ? "'" : "");
-    location->seen = true;
-    return 0;
+    const struct shard_location *other = bsearch(&key, index->locations, index->count,
+                                                 sizeof *index->locations, compare_located);
+    return ivon_error_set(error, IVON_ERROR_DATA, "%s: tensor '%s': is in '%s', expected %s%s%s",
+                          index->path, tensor, index->shards[shard], other ? "in '" : "nowhere",
+                          other ? other->shard : "", other ? "'" : "");
 }
 
 int shard_index_complete(const struct shard_index *index, struct ivon_error *error)

@@ -1,7 +1,7 @@
 /*
  * The index of a state dict in several files, the shards: JSON whose "weight_map" has the shard of
  * each tensor, and "metadata". A model hub's models have it for safetensors and for PyTorch's
- * files.
+ * files. Keras' has the shards of each layer, one or a list of them.
  */
 #ifndef FORMATS_POSTERIOR_SHARD_INDEX_H
 #define FORMATS_POSTERIOR_SHARD_INDEX_H
@@ -16,13 +16,14 @@
 struct shard_location {
     char *tensor;
     char *shard;
+    size_t entry; /* of the map, which one or more locations are of */
     bool seen;
 };
 
 struct shard_index {
     char *path;
-    struct shard_location *locations; /* by tensor */
-    size_t count, capacity;
+    struct shard_location *locations; /* by tensor, and then by shard */
+    size_t count, capacity, entries;
     const char **shards; /* each once, by name: files beside the index */
     size_t shard_count;
     bool has_map;
@@ -44,8 +45,11 @@ void shard_index_release(struct shard_index *index);
 int shard_index_open(const struct shard_index *index, size_t shard, struct mapped_file *file,
                      struct ivon_error *error);
 
-/* Refuses a tensor that the map does not have in that shard; and, when all have been checked, a
-   tensor of the map that no shard has. */
+/* Returns whether the map has a tensor in that shard, which then has been seen. */
+bool shard_index_see(struct shard_index *index, size_t shard, const char *tensor);
+
+/* Refuses a tensor that the map does not have in that shard; and, when all have been seen, a
+   tensor of the map that is not in its shard. */
 int shard_index_check(struct shard_index *index, size_t shard, const char *tensor,
                       struct ivon_error *error);
 int shard_index_complete(const struct shard_index *index, struct ivon_error *error);

@@ -66,11 +66,6 @@ END
   names a.weights.h5 | LC_ALL=C sort | diff expected -
   cp listed.h5 weights.h5
   names a.keras | LC_ALL=C sort | diff expected -
-  echo '{"metadata": {}, "weight_map": {"/layers/dense/vars": ["a_00000.weights.h5"]}}' > a.weights.json
-  run ivon-info a.weights.json
-  [ $status -eq 65 ]
-  [ "$output" = "ivon-info: a.weights.json: lists weights of Keras in several files, which are not read \
-here: save them in one, without max_shard_size" ]
   cmp listed.h5 weights.h5
   ivon-convert -qf --no-provenance - -o listed.h5 < a.keras
   cmp listed.h5 weights.h5
@@ -83,6 +78,50 @@ with h5py.File("listed.h5") as out, h5py.File("a.weights.h5") as f:
   run ivon-info deflated.keras
   [ $status -eq 65 ]
   [ "$output" = "ivon-info: deflated.keras: 'model.weights.h5' is deflated, where Keras stores it: take it out of the archive" ]
+}
+
+@test "weights of Keras in several files are those of one" {
+  keras '
+layers = {"": [], "layers/conv2d": ("conv2d", [n(3, 3, 2, 4), n(4)]), "layers/dense": ("logits", [n(40, 3), n(3)]),
+          "many": [np.full(1, i, "f4") for i in range(12)], "layers/bn": ("batch_normalization", [n(4) for _ in range(4)]),
+          "layers/dropout/seed_generator": [np.zeros(2, "u4")]}
+keras_file.write_weights("one.weights.h5", layers)
+assert len(keras_file.write_shards("lists", layers, 500)) == 3
+keras_file.write_shards("model", layers, 500, lists=False)
+# a layer that begins in one file goes on in another by itself, which nothing lists
+assert len(keras_file.write_shards("lost", {"layers/dense": ("logits", [n(40, 3), n(3)])}, 480, lists=False)) == 2
+keras_file.write_weights("model_00009.weights.h5", {"layers/dense": [n(40, 3)]})'
+  mkdir folder
+  cp model.weights.json model_0000[012].weights.h5 folder
+  for index in one.weights.h5 lists.weights.json model.weights.json folder; do
+    ivon-convert -q --no-provenance $index -o $index.npz
+  done
+  keras '
+whole = np.load("one.weights.h5.npz")
+assert len(whole.files) > 20
+for name in ("lists.weights.json", "model.weights.json", "folder"):
+    parts = np.load(name + ".npz")
+    assert set(parts.files) == set(whole.files)
+    for tensor in whole.files:
+        assert np.array_equal(parts[tensor], whole[tensor]) and parts[tensor].dtype == whole[tensor].dtype, tensor'
+
+  refused() { # FILE MESSAGE
+    run -65 ivon-info "$1"
+    [ "$output" = "ivon-info: $1: $2" ]
+  }
+  refused lost.weights.json "the files that it lists hold 480 bytes of weights, expected 492, as 'total_size' says"
+  sed 's/model_00002/model_00009/' model.weights.json > other.weights.json
+  refused other.weights.json "'layers/dense/vars/0' is in 'model_00001.weights.h5' and in 'model_00009.weights.h5'"
+  sed 's|/layers/bn/vars|/layers/gone/vars|' model.weights.json > other.weights.json
+  refused other.weights.json "tensor '/layers/gone/vars': is not in 'model_00002.weights.h5'"
+  sed 's/model_00002/missing/' model.weights.json > other.weights.json
+  run -66 ivon-info other.weights.json
+  [ "$output" = "ivon-info: missing.weights.h5: cannot open it: No such file or directory" ]
+  sed 's|model_00002|../model_00002|' model.weights.json > other.weights.json
+  refused other.weights.json "tensor '/layers/bn/vars': its shard is '../model_00002.weights.h5', expected the name of a file in the same directory"
+  ivon-convert -q one.weights.h5 -o posterior.h5
+  echo '{"weight_map": {"/mean/conv2d": "posterior.h5"}}' > other.weights.json
+  refused other.weights.json "the HDF5 files that it lists hold no weights of Keras"
 }
 
 @test "files of Keras before version 3 have the names of their weights" {

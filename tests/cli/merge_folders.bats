@@ -116,7 +116,7 @@ tags:
   rm base/model.safetensors.index.json
   refused 65 "base/pytorch_model.bin: " ivon-merge -m average base -o x.h5
   rm base/pytorch_model.bin
-  refused 66 "base: is a directory, expected a file, or model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json or flax_model.msgpack in it" \
+  refused 66 "base: is a directory, expected a file, or model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json, flax_model.msgpack, model.weights.h5 or model.weights.json in it" \
     ivon-merge -m average base -o x.h5
   touch base/adapter_config.json shards/adapter_config.json
   refused 66 "base: is a directory of an adapter, without its weights" ivon-info base

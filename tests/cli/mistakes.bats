@@ -129,7 +129,7 @@ PAIRS
   for command in info "merge -o x.h5" "sample -o x.h5" "convert -o x.h5" "predict --data=test.h5" \
     "sensitivity --data=test.h5"; do
     name=ivon-${command%% *}
-    expect 66 "$name: folder: is a directory, expected a file, or model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json or flax_model.msgpack in it" \
+    expect 66 "$name: folder: is a directory, expected a file, or model.safetensors, model.safetensors.index.json, pytorch_model.bin, pytorch_model.bin.index.json, flax_model.msgpack, model.weights.h5 or model.weights.json in it" \
       ivon $command folder
     expect 65 "$name: empty: is empty, expected a checkpoint in HDF5, safetensors, npz, ONNX, PyTorch's, Keras' or Flax's format" \
       ivon $command empty

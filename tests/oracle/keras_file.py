@@ -1,5 +1,6 @@
 """Weights as Keras writes them, by h5py and the description of its formats."""
 import io
+import json
 import zipfile
 
 import h5py
@@ -15,6 +16,39 @@ def write_weights(file, layers):
                 group.attrs["name"], weights = weights
             for i, weight in enumerate(weights):
                 group[str(i)] = weight
+
+
+def write_shards(base, layers, size, lists=True):
+    """Version 3 in files of at most `size` bytes of weights, and BASE.weights.json: a layer whose weights do not all fit
+    goes on in the next file, where its group has no name; it is listed with both files, or with its first one alone."""
+    index, shards, total = {"metadata": {}, "weight_map": {}}, [], 0
+    room = 0
+    for path, weights in layers.items():
+        group = path + "/vars" if path else "vars"
+        name = None
+        if isinstance(weights, tuple):
+            name, weights = weights
+        for i, weight in enumerate(weights):
+            weight = np.asarray(weight)
+            total += weight.nbytes
+            if not shards or weight.nbytes > room:
+                shards.append(f"{base}_{len(shards):05}.weights.h5")
+                h5py.File(shards[-1], "w").close()
+                room = size
+            room -= weight.nbytes
+            with h5py.File(shards[-1], "a") as f:
+                f.require_group(group)[str(i)] = weight
+                if name and not i:
+                    f[group].attrs["name"] = name
+            files = index["weight_map"].setdefault("/" + group, [])
+            if shards[-1] not in files and (lists or not files):
+                files.append(shards[-1])
+    for path, files in index["weight_map"].items():
+        index["weight_map"][path] = files if len(files) > 1 else files[0]
+    index["metadata"]["total_size"] = float(total)
+    with open(base + ".weights.json", "w") as f:
+        json.dump(index, f, indent=4)
+    return shards
 
 
 def write_archive(path, layers, compression=zipfile.ZIP_STORED):

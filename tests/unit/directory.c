@@ -28,8 +28,9 @@ static void not_found(const char *path, const char *message)
 static void reads_the_weights_that_come_first(void **state)
 {
     (void)state;
-    static const char *const names[] = {"flax_model.msgpack", "pytorch_model.bin.index.json",
-                                        "pytorch_model.bin", "model.safetensors.index.json",
+    static const char *const names[] = {"model.weights.json", "model.weights.h5",
+                                        "flax_model.msgpack", "pytorch_model.bin.index.json",
+                                        "pytorch_model.bin",  "model.safetensors.index.json",
                                         "model.safetensors"};
     assert_int_equal(mkdir("d", 0777), 0);
     not_found("d", "d: is a directory, expected a file, or model.safetensors, ");
@@ -37,7 +38,7 @@ static void reads_the_weights_that_come_first(void **state)
     not_found("d", "d: is a checkpoint of Orbax, which is not read here: save its arrays by ");
     write_text("d/adapter_model.bin", "");
     not_found("d", "d: is a directory: name d/adapter_model.bin");
-    for (size_t i = 0; i < 5; i++) {
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[64];
         snprintf(path, sizeof path, "d/%s", names[i]);
         write_text(path, "");
