@@ -1,4 +1,5 @@
-bats_require_minimum_version 1.5.0
+# What tests of ranks share, and scripts that are no tests.
+if declare -F bats_require_minimum_version > /dev/null; then bats_require_minimum_version 1.5.0; fi
 
 # The launchers of the MPIs that the build found. On a machine that has none the test is skipped.
 each_mpi() {
