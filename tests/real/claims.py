@@ -9,8 +9,9 @@ results of earlier seeds.) All methods take as many steps of the same batch size
 same lengths, and the rate falls by half a cosine; the residual network's settings are chosen by
 trainings of a third of its length. Fails where man/results.md says otherwise.
 
-DIR keeps what each training gave, and what is there already is not trained again: the residual
-network takes some four hours of 2 cores, and can be interrupted.
+DIR keeps what each training gave, and what is there already is not trained again. The residual
+network takes some five hours of one core and can be interrupted: what it gave so far is kept in
+`residual` beside this, unless another DIR is named.
 """
 import collections
 import hashlib
@@ -282,6 +283,8 @@ def quick():
 
 if __name__ == "__main__":
     what, keep = sys.argv[1], pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    if what == "resnet" and not keep:
+        keep = pathlib.Path(__file__).parent / "residual"
     if keep:
         keep.mkdir(parents=True, exist_ok=True)
     if what == "quick":
