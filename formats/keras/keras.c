@@ -21,11 +21,9 @@ bool keras_recognise(const struct hdf5_file *file)
     return found && !hdf5_attribute(&objects[0], "format");
 }
 
-static int keras_list(const struct hdf5_file *file, size_t *indices, struct tensor_list *tensors,
-                      const char *path, struct ivon_error *error)
+int keras_list(struct tensor_list *tensors, size_t *indices, const struct hdf5_object *objects,
+               size_t count, const char *path, struct ivon_error *error)
 {
-    size_t count;
-    const struct hdf5_object *objects = hdf5_objects(file, &count);
     char **names = NULL;
     int code = keras_name_weights(&names, objects, count, error);
     for (size_t i = 0; i < count && !code; i++) {
@@ -44,9 +42,9 @@ int keras_open(struct ivon_source **source, struct hdf5_file *file, const char *
     const struct ivon_header header = ivon_header_empty();
     struct tensor_list tensors = {0};
     size_t count;
-    hdf5_objects(file, &count);
+    const struct hdf5_object *objects = hdf5_objects(file, &count);
     size_t *indices = calloc(count, sizeof *indices);
-    int code = indices ? keras_list(file, indices, &tensors, path, error)
+    int code = indices ? keras_list(&tensors, indices, objects, count, path, error)
                        : ivon_error_memory(error);
     return hdf5_source_new(source, code, file, indices, path, &header, &tensors, error);
 }

@@ -6,12 +6,17 @@
 #ifndef FORMATS_KERAS_KERAS_H
 #define FORMATS_KERAS_KERAS_H
 
+#include "core/stream.h"
 #include "formats/hdf5/safe.h"
 #include "formats/posterior/shard_index.h"
 #include "ivon/checkpoint.h"
 
 /* Returns whether an HDF5 file holds weights of Keras. */
 bool keras_recognise(const struct hdf5_file *file);
+
+/* Lists the weights among objects, and the index of each. */
+int keras_list(struct tensor_list *tensors, size_t *indices, const struct hdf5_object *objects,
+               size_t count, const char *path, struct ivon_error *error);
 
 /* Opens them, and takes the file over, whether or not this succeeds. */
 int keras_open(struct ivon_source **source, struct hdf5_file *file, const char *path,

@@ -1,14 +1,10 @@
 /* Weights of Keras in several files. */
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/error.h"
-#include "core/stream.h"
 #include "formats/hdf5/source.h"
 #include "formats/keras/keras.h"
-#include "formats/keras/names.h"
-#include "formats/posterior/buffers.h"
 
 /* An object of one of the files. */
 struct entry {
@@ -135,19 +131,16 @@ static int keras_list_weights(struct keras_shards *shards, struct tensor_list *t
                               struct ivon_error *error)
 {
     const char *path = shards->index->path;
-    char **names = NULL;
-    int code = keras_name_weights(&names, shards->objects, shards->count, error);
-    for (size_t i = 0; i < shards->count && !code; i++) {
-        if (!names[i])
-            continue;
-        shards->places[tensors->count] = shards->entries[i].place;
-        code = hdf5_source_append(tensors, &shards->objects[i], names[i], path, error);
-    }
-    keras_free_names(names, shards->count);
+    size_t *indices = calloc(shards->count + 1, sizeof *indices);
+    int code = indices ? keras_list(tensors, indices, shards->objects, shards->count, path, error)
+                       : ivon_error_memory(error);
+    for (size_t i = 0; i < tensors->count && !code; i++)
+        shards->places[i] = shards->entries[indices[i]].place;
+    free(indices);
     if (!code && !tensors->count)
         code = ivon_error_set(error, IVON_ERROR_DATA,
                               "%s: the HDF5 files that it lists hold no weights of Keras", path);
-    return code ? code : buffers_settle(tensors, error);
+    return code;
 }
 
 int keras_open_shards(struct ivon_source **source, struct shard_index *index,
