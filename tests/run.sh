@@ -11,7 +11,7 @@ failed=0
 try() { # PRESET [OPTION...]
   cmake --preset "$1" -G Ninja -DCMAKE_EXE_LINKER_FLAGS=-fuse-ld=mold >/dev/null
   cmake --build --preset "$1" -j "$(nproc)"
-  ctest --preset "$1" -j "$(nproc)" "${@:2}" || failed=1
+  ctest --preset "$1" -j $(($(nproc) + 1)) "${@:2}" || failed=1 # one more, as tests wait, too
 }
 try asan -LE released
 try tsan

@@ -199,15 +199,19 @@ PYTHON
   fit -o diagonal.npz --weight-decay=1 --structure=diagonal
   ivon-convert -q kronecker.h5 -o kronecker.safetensors
   ivon-convert -q ivon.h5 -o ivon.npz
-  for posterior in ivon.h5 ivon.npz kronecker.h5 kronecker.safetensors diagonal.npz; do
-    for format in h5 npz safetensors; do
-      ivon-fit -q -f $posterior --tune=marginal -o o.$format
-      [ "$(retuned $posterior o.$format)" = one ]
-      ivon-fit -q -f $posterior --tune=marginal:per-tensor -o o.$format
-      [ "$(retuned $posterior o.$format)" = each ]
-    done
-    ivon-predict -q o.h5 "$(data test)" -n 2 -f -o p.csv
-  done
+  while read -r posterior format other; do
+    ivon-fit -q -f $posterior --tune=marginal -o o.$format
+    [ "$(retuned $posterior o.$format)" = one ]
+    ivon-fit -q -f $posterior --tune=marginal:per-tensor -o o.$other
+    [ "$(retuned $posterior o.$other)" = each ]
+    ivon-predict -q o.$other "$(data test)" -n 2 -f -o p.csv
+  done << 'FORMATS'
+ivon.h5 npz h5
+ivon.npz safetensors npz
+kronecker.h5 h5 safetensors
+kronecker.safetensors npz h5
+diagonal.npz h5 safetensors
+FORMATS
   # It is what the fit itself would have chosen, and its evidence the same.
   fit -f -o tuned.h5 --tune=marginal
   ivon-fit -f kronecker.h5 --tune=marginal --json -o o.h5 > j.json

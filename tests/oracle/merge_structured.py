@@ -242,8 +242,9 @@ def solve_cases(seed):
              "low": ["diagonal+lowrank"] * 3, "low mixed": ["diagonal", "diagonal+lowrank", "diagonal"],
              "low kronecker": ["kronecker+lowrank", "diagonal+lowrank", "kronecker"],
              "low bare": ["none", "diagonal+lowrank", "diagonal+lowrank"]}
+    methods = ("gradient-matching", "hessian", "task-arithmetic", "average")
     worst = worst_precision = refused = 0
-    for label, kind in kinds.items():
+    for turn, (label, kind) in enumerate(kinds.items()):
         paths = [f"{k}.h5" for k in ("base", "one", "two")]
         for k, path in enumerate(paths):
             write(path, random, kind[k], ess=100.0 * (k + 1), decay=0.02 * (k + 1), spread=1 + k,
@@ -253,7 +254,10 @@ def solve_cases(seed):
         outs = [None, "diagonal", "kronecker"]
         if "low" in label and "kronecker" not in label:
             outs.append("lowrank")
-        for method, out in itertools.product(("gradient-matching", "hessian", "task-arithmetic", "average"), outs):
+        # A third of all: every method with every structure, and with every kind of posteriors.
+        for method, out in itertools.product(methods, outs):
+            if (turn + methods.index(method) + outs.index(out)) % 3:
+                continue
             weights = [0.7, 1.3] if method in ("hessian", "average") else [0.7, random.choice([1.2, -0.01])]
             base_scale, hessian_scale = random.choice([(1.0, 1.0), (0.5, 1.5)])
             based = method in ("gradient-matching", "task-arithmetic")

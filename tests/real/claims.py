@@ -11,7 +11,8 @@ trainings of a third of its length. Fails where man/results.md says otherwise.
 
 DIR keeps what each training gave, and what is there already is not trained again. The residual
 network takes some five hours of one core and can be interrupted: what it gave so far is kept in
-`residual` beside this, unless another DIR is named.
+`residual` beside this, unless another DIR is named. A training that is interrupted goes on from its
+last checkpoint.
 """
 import collections
 import hashlib
@@ -135,16 +136,18 @@ class Data:
 
 
 def kept(keep, what, make):
-    """What make() gives, or has given `keep`, where there is such a directory."""
+    """What make(None) gives, or has given `keep`; make(folder) leaves there from what to go on."""
     if keep is None:
-        return make()
+        return make(None)
     file = keep / f"{hashlib.sha256(what.encode()).hexdigest()[:16]}.json"
     if file.exists():
         return json.loads(file.read_text())["found"]
-    found = make()
+    lasting = file.with_suffix(".training")
+    found = make(lasting)
     part = file.with_suffix(".part")
     part.write_text(json.dumps({"what": what, "found": found}, indent=1) + "\n")
     part.rename(file)
+    shutil.rmtree(lasting)
     return found
 
 
@@ -152,8 +155,8 @@ def run(data, folder, method, settings, seed, samples, keep=None):
     """Metrics at the mean, and of posteriors by weight samples; None where the training diverged."""
     training = [*data.training, *data.options(method, settings), f"--seed={seed}"]
 
-    def make():
-        checkpoint = train(folder, training)
+    def make(lasting):
+        checkpoint = train(lasting or folder, training, lasting is not None)
         if checkpoint is None:
             return None
         found = {}
@@ -163,7 +166,6 @@ def run(data, folder, method, settings, seed, samples, keep=None):
             if samples == 64:
                 found[f"{method}-mean"] = metrics(checkpoint, data.testing)
             found[method] = metrics(checkpoint, data.testing, samples)
-        shutil.rmtree(folder)
         return found
 
     # A part held out lies in another file each time, and data in another place on each machine.

@@ -46,16 +46,15 @@ def options(settings):
     return [f"--{name}={value}" for name, value in settings.items()]
 
 
-def train(folder, arguments):
-    """The checkpoint that ivon-train leaves in `folder`, or None where the training diverged."""
+def train(folder, arguments, resumable=False):
+    """The last checkpoint that ivon-train leaves in `folder`, or None where the training diverged."""
     try:
-        command("ivon-train", "--save-every=0", *arguments, "-o", folder)
+        command("ivon-train", "--resume" if resumable else "--save-every=0", *arguments, "-o", folder)
     except RuntimeError as error:
         if "the training diverged" in str(error):
             return None
         raise
-    (checkpoint,) = pathlib.Path(folder).glob("posterior-*.h5")
-    return checkpoint
+    return max(pathlib.Path(folder).glob("posterior-*.h5"))
 
 
 def grid(**axes):
