@@ -1,11 +1,12 @@
 """Holds mutate.py to a small fixture: finds what it should, leaves alone what it should, and what it makes
-compiles and is told from the original by a test."""
+compiles and is told from the original by a test. Entries of equivalent.txt are mutations of what there is."""
 import os
 import subprocess
 import sys
 import tempfile
 
 sys.dont_write_bytecode = True  # beside the script
+from judge import equivalents, stale  # noqa: E402
 from mutate import mutations  # noqa: E402
 
 FIXTURE = r"""
@@ -85,7 +86,11 @@ def main():
             assert mutation.function == ("SCALED" if "by" in after else "sum"), mutation.function
             if noticed:
                 assert not passes(mutation.apply(fixture), folder), f"passes: {after}"
-    return 0
+    here = os.path.dirname(os.path.abspath(__file__))
+    old = stale(equivalents(os.path.join(here, "equivalent.txt")), os.path.join(here, "../.."))
+    for file, function, before, after in old:
+        print(f"equivalent.txt: no mutation any more: {file} {function}\n  from {before}\n  to   {after}")
+    return len(old) > 0
 
 
 if __name__ == "__main__":

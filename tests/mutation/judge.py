@@ -437,6 +437,13 @@ def equivalents(path):
     return known
 
 
+def stale(known, root):
+    """The keys of equivalents that are no mutation of their file any more."""
+    existing = {m.key() for file in {key[0] for key in known} if os.path.exists(os.path.join(root, file))
+                for m in mutate.mutations(file, read(os.path.join(root, file), "r"))}
+    return [key for key in known if key not in existing]
+
+
 def squeezed(line, prefix):
     line = mutate.squeeze(line)
     if not (line + " ").startswith(prefix):
@@ -651,15 +658,11 @@ def main():
     for function, number in left_out.items():
         log(f"left out: {number} mutants of {function}, which this processor does not run")
     known = equivalents(os.path.join(here, "equivalent.txt"))
-    # An entry is stale when no mutation of its file is what it says.
-    existing = {m.key() for file in {key[0] for key in known} if os.path.exists(os.path.join(tree.source, file))
-                for m in mutate.mutations(file, read(os.path.join(tree.source, file), "r"))}
-    stale = [key for key in known if key not in existing]
     table = {name: {"tried": 0, "killed": 0, "survived": [], "equivalent": 0, "does not compile": 0, "same object": 0}
              for name in groups}
     log(f"trying {sum(quotas.values())} mutants")
     try_groups(judge, groups, quotas, known, table, options, log)
-    report(table, stale, time.monotonic() - started)
+    report(table, time.monotonic() - started)
 
 
 def try_groups(judge, groups, quotas, known, table, options, log):
@@ -704,7 +707,7 @@ def try_groups(judge, groups, quotas, known, table, options, log):
         list(pool.map(of_group, sorted(groups, key=lambda name: -quotas[name])))
 
 
-def report(table, stale, seconds):
+def report(table, seconds):
     heads = ["tried", "killed", "survived", "equivalent", "does not compile", "same object"]
     print(f"{'group':24}" + "".join(f"{head:>18}" for head in heads) + f"{'rate':>8}")
     sums = dict.fromkeys(heads, 0)
@@ -728,10 +731,6 @@ def report(table, stale, seconds):
             f", {trial.left_out} of the commands not tried" if trial.left_out else "")
         print(f"{m.path}:{m.line}: {m.kind}, {m.function or 'outside functions'} ({told})\n"
               f"  from {m.before}\n  to   {m.after}")
-    if stale:
-        print("\nentries of equivalent.txt that are no mutation any more:")
-    for file, function, before, after in stale:
-        print(f"{file} {function}\n  from {before}\n  to   {after}")
 
 
 def print_row(name, row, heads):
