@@ -170,7 +170,8 @@ static void warn_of_width(const struct predict_command *command, const char *pat
     double excess = nll->value - mean.value;
     if (excess > chance && excess > 0.5 * fabs(mean.value))
         report_warning("%s%saveraging makes predictions far worse: NLL %.4g, at the mean %.4g: the "
-                       "posterior is too wide",
+                       "posterior is too wide: take --mean, or narrow it by ivon-fit "
+                       "--tune=validation",
                        path ? path : "", path ? ": " : "", nll->value, mean.value);
 }
 
