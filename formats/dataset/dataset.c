@@ -322,12 +322,12 @@ static bool find_name(const char *const *names, size_t count, const char *name, 
     return false;
 }
 
-/* Returns whether the arrays are those of a posterior. */
+/* Returns whether the arrays are those of a posterior; of an .npz file means have bare names. */
 static bool dataset_is_posterior(const char *const *names, size_t count)
 {
     bool posterior = false;
     for (size_t i = 0; i < count; i++)
-        posterior |= strncmp(names[i], "mean/", 5) == 0;
+        posterior |= strncmp(names[i], "mean/", 5) == 0 || strncmp(names[i], "hessian/", 8) == 0;
     return posterior;
 }
 

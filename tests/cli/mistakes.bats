@@ -168,6 +168,9 @@ PAIRS
     expect 65 "ivon-$command: posterior.h5: has no array 'x', but $arrays: it looks like a posterior, not data" \
       ivon-$command test.h5 --data=posterior.h5
   done
+  ivon-convert -q posterior.h5 -o posterior.npz
+  run -65 ivon-predict test.h5 --data=posterior.npz
+  [[ ${lines[0]} == "ivon-predict: posterior.npz: has no array 'x', but "*"'hessian/bias'"*": it looks like a posterior, not data" ]]
 }
 
 @test "names that are not there come with those that are" {
