@@ -50,6 +50,7 @@ for ((i = 0; i < runs; i++)); do
     case $network in lenet) counts="20 220" ;; mlp) counts="100 1220" ;; resnet) counts="2 22" ;; esac
     step $network $counts --h0=0.1 "${options[@]}"
     step adamw-$network $counts "${options[@]}" "${adamw[@]}"
+    [ $network != mlp ] || step pairs $counts --h0=0.1 "${options[@]}" --antithetic
   done
   for network in gpt lenet256; do
     declare -n options=$network
@@ -70,6 +71,8 @@ for network in lenet mlp resnet gpt lenet256; do
   awk -v what=$network -v a="$(median $network)" -v b="$(median adamw-$network)" \
     'BEGIN {printf "%-24s %10.3f %10.3f  %6.3f\n", what, 1000 * a, 1000 * b, a / b}'
 done
+awk -v a="$(median pairs)" -v b="$(median adamw-mlp)" \
+  'BEGIN {printf "%-24s %10.3f %10.3f  %6.3f\n", "mlp, --antithetic", 1000 * a, 1000 * b, a / b}'
 printf '\n%-24s %10s %10s  %6s\n' "milliseconds of a step" EVON AdamW ratio
 for network in gpt lenet256; do
   awk -v what=$network -v a="$(median evon-$network)" -v b="$(median adamw-$network)" \

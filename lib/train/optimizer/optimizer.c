@@ -32,7 +32,7 @@ void optimizer_free(struct optimizer *optimizer)
 
 /* Memory. */
 
-enum { ALIGNMENT = 64, ALIGNED = ALIGNMENT / sizeof(float), ARRAYS_MAX = 9 };
+enum { ALIGNMENT = 64, ALIGNED = ALIGNMENT / sizeof(float), ARRAYS_MAX = 10 };
 
 /* Lists the arrays that tensors of a method have, as members of optimizer_array. */
 static size_t list_arrays(const struct optimizer_options *options, size_t offsets[ARRAYS_MAX])
@@ -50,6 +50,7 @@ static size_t list_arrays(const struct optimizer_options *options, size_t offset
         {offsetof(struct optimizer_array, sample), draws && !options->lanes},
         {offsetof(struct optimizer_array, gradient_sum), sums},
         {offsetof(struct optimizer_array, product_sum), sums},
+        {offsetof(struct optimizer_array, noise), draws && options->antithetic && !options->lanes},
         {offsetof(struct optimizer_array, rho), backprop},
         {offsetof(struct optimizer_array, rho_momentum), backprop},
         {offsetof(struct optimizer_array, rho_second), backprop}};
@@ -161,6 +162,7 @@ int optimizer_new(struct optimizer **out, const struct optimizer_options *option
     if (!optimizer)
         return ivon_error_memory(error);
     optimizer->options = *options;
+    optimizer->kept = UINT64_MAX;
     optimizer->tensor_count = tensor_count;
     optimizer->groups = calloc(group_count + 1, sizeof *optimizer->groups);
     optimizer->tensors = calloc(tensor_count + 1, sizeof *optimizer->tensors);

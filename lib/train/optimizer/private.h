@@ -34,6 +34,7 @@ struct optimizer_array {
     const struct optimizer_group *group;
     float *mean, *hessian, *momentum, *sample, *gradient_sum, *product_sum; /* or null */
     float *rho, *rho_momentum, *rho_second;                                 /* or null */
+    float *noise; /* of the first of an antithetic pair; or null */
     const float *prior_mean, *prior_decay, *prior_pull;
     struct optimizer_basis *basis; /* in which all that is above lies; null: none */
 };
@@ -50,6 +51,7 @@ struct optimizer {
     void *memory; /* of all arrays */
     uint64_t steps;
     unsigned sample; /* gradients taken in this step */
+    uint64_t kept;   /* the sample whose noise the tensors keep; UINT64_MAX: none */
 };
 
 /* Returns whether weights are drawn; and whether they are drawn here, and not by lanes. */

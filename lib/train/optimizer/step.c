@@ -1,5 +1,6 @@
 /* Passes over the blocks of an optimizer. */
 #include <math.h>
+#include <string.h>
 
 #include "core/random.h"
 #include "core/thread_pool.h"
@@ -24,20 +25,28 @@ struct pass {
 struct noise {
     struct random_stream stream;
     bool negated;
+    const float *kept; /* where that one's noise still is; or null */
+    float *keep;       /* where it is to be left for the next; or null */
 };
 
 static struct noise noise_of(const struct optimizer_options *options, uint64_t sample,
                              const struct optimizer_array *tensor)
 {
     bool negated = options->antithetic && sample % 2;
-    return (struct noise){random_stream_of(options->seed, sample - negated, tensor->name), negated};
+    return (struct noise){.stream = random_stream_of(options->seed, sample - negated, tensor->name),
+                          .negated = negated};
 }
 
 /* Draws elements [first, first + count) of the tensor to `weights`, where its own are. */
 static void draw_piece(const struct noise *noise, const struct optimizer_array *tensor,
                        size_t first, size_t count, float *weights)
 {
-    random_normal(&noise->stream, first, count, weights + first);
+    if (noise->kept)
+        memcpy(weights + first, noise->kept + first, count * sizeof *weights);
+    else
+        random_normal(&noise->stream, first, count, weights + first);
+    if (noise->keep)
+        memcpy(noise->keep + first, weights + first, count * sizeof *weights);
     for (size_t i = first; noise->negated && i < first + count; i++)
         weights[i] = -weights[i];
     if (tensor->rho) {
@@ -50,7 +59,19 @@ static void draw_piece(const struct noise *noise, const struct optimizer_array *
 
 static struct noise next_noise(const struct pass *pass, const struct optimizer_array *tensor)
 {
-    return noise_of(&pass->optimizer->options, pass->next_sample, tensor);
+    struct noise noise = noise_of(&pass->optimizer->options, pass->next_sample, tensor);
+    if (!noise.negated)
+        noise.keep = tensor->noise;
+    else if (pass->optimizer->kept == pass->next_sample - 1)
+        noise.kept = tensor->noise;
+    return noise;
+}
+
+/* After a pass that drew for all tensors. */
+static void note_kept(struct optimizer *optimizer, const struct pass *pass)
+{
+    if (pass->next_sample % 2 == 0)
+        optimizer->kept = pass->next_sample;
 }
 
 static double debias_factor(const struct optimizer_group *group, double beta, uint64_t steps)
@@ -278,6 +299,14 @@ static int run_blocks(const struct optimizer *optimizer,
     return code;
 }
 
+static int draw_blocks(struct pass *pass, struct ivon_error *error)
+{
+    int code = run_blocks(pass->optimizer, optimizer_step_draw_block, pass, error);
+    if (!code)
+        note_kept(pass->optimizer, pass);
+    return code;
+}
+
 int optimizer_draw(struct optimizer *optimizer, struct ivon_error *error)
 {
     struct pass pass = {.optimizer = optimizer,
@@ -285,7 +314,7 @@ int optimizer_draw(struct optimizer *optimizer, struct ivon_error *error)
     int code = 0;
     optimizer->sample = 0;
     if (optimizer_draws_one(optimizer))
-        code = run_blocks(optimizer, optimizer_step_draw_block, &pass, error);
+        code = draw_blocks(&pass, error);
     return code ? code : basis_place(optimizer, error);
 }
 
@@ -320,8 +349,7 @@ static void sum_counts(const struct optimizer *optimizer, struct optimizer_repor
 static int step_renew(struct pass *pass, bool draw, struct ivon_error *error)
 {
     int code = basis_refresh(pass->optimizer, error);
-    return code || !draw ? code
-                         : run_blocks(pass->optimizer, optimizer_step_draw_block, pass, error);
+    return code || !draw ? code : draw_blocks(pass, error);
 }
 
 /* The number of the sample at which the next gradient is taken, from the training's start. */
@@ -357,6 +385,8 @@ static int step_take(struct optimizer *optimizer, const float *const *gradients,
         code = run_blocks(optimizer, step_block, &pass, error);
     if (code)
         return code;
+    if (draws && (pass.draw || !last))
+        note_kept(optimizer, &pass);
     sum_counts(optimizer, report);
     report->updated = last;
     optimizer->sample = last ? 0 : optimizer->sample + 1;
