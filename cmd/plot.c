@@ -8,6 +8,7 @@
 #include <sysexits.h>
 
 #include "cmd/shared/command.h"
+#include "cmd/shared/evaluation/text_options.h"
 #include "cmd/shared/process/confine.h"
 #include "cmd/shared/memory.h"
 #include "cmd/shared/options/options.h"
@@ -42,7 +43,7 @@ static const struct argp_option option_table[] = {
      "reliability: the labels; images: the images; influence: the training data", 1},
     {"queries", KEY_QUERIES, "DATA", 0, "influence: where the queries are", 1},
     {"vocabulary", KEY_VOCABULARY, "FILE", 0,
-     "influence: the data are texts; the word of each token, one a line", 1},
+     "influence: the data are arrays of tokens; the word of each, one a line", 1},
     {"inputs", KEY_INPUTS, "ARRAY", 0, "Array of images or tokens (default: x)", 1},
     {"targets", KEY_TARGETS, "ARRAY", 0, "Array of labels (default: y)", 1},
     {"target-column", KEY_TARGET_COLUMN, "COLUMN", 0, "CSV: column of labels", 1},
@@ -111,6 +112,8 @@ static void plot_check_options(const struct plot_command *command, struct argp_s
         {command->data, "--data", {"reliability", "images", "influence"}},
         {command->queries, "--queries", {"influence"}},
         {command->vocabulary, "--vocabulary", {"influence"}},
+        {dataset->characters || dataset->vocabulary, "--tokens", {"reliability", "influence"}},
+        {dataset->context, "--context", {"reliability", "influence"}},
         {command->input, "--inputs", {"images", "reliability", "influence"}},
         {dataset->targets, "--targets", {"reliability", "influence"}},
         {dataset->target_column, "--target-column", {"reliability", "images", "influence"}},
@@ -124,8 +127,14 @@ static void plot_check_options(const struct plot_command *command, struct argp_s
     };
     for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
         plot_check_option(command, state, options[i].given, options[i].option, options[i].owners);
-    if (!command->data && (command->input || dataset->targets || dataset->target_column))
-        argp_failure(state, EX_USAGE, 0, "--inputs, --targets and --target-column are for --data");
+    if (!command->data && (command->input || dataset->targets || dataset->target_column ||
+                           text_options_given(dataset)))
+        argp_failure(state, EX_USAGE, 0,
+                     "--inputs, --targets, --target-column, --tokens and --context are for --data");
+    if (command->vocabulary && (dataset->characters || dataset->vocabulary))
+        argp_failure(
+            state, EX_USAGE, 0,
+            "--vocabulary has the words of arrays of tokens; texts have those of --tokens");
 }
 
 static void plot_check_output(struct plot_command *command, struct argp_state *state)
@@ -217,11 +226,21 @@ static error_t parse_data(int key, char *argument, struct argp_state *state)
     }
 }
 
+static void plot_begin(struct argp_state *state)
+{
+    struct plot_command *command = state->input;
+    state->child_inputs[0] = NULL;
+    state->child_inputs[1] = &command->dataset;
+}
+
 static error_t plot_parse(int key, char *argument, struct argp_state *state)
 {
     static const char *const formats[] = {"svg", "png"};
     struct plot_command *command = state->input;
     switch (key) {
+    case ARGP_KEY_INIT:
+        plot_begin(state);
+        return 0;
     case ARGP_KEY_ARG:
         plot_parse_argument(command, state, argument);
         return 0;
@@ -263,7 +282,8 @@ static error_t plot_parse(int key, char *argument, struct argp_state *state)
     }
 }
 
-static const struct argp_child children[] = {{&help_argp, 0, NULL, 0}, {0}};
+static const struct argp_child children[] = {
+    {&help_argp, 0, NULL, 0}, {&text_argp, 0, NULL, 0}, {0}};
 
 const struct argp plot_argp = {
     .options = option_table,

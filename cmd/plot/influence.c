@@ -7,8 +7,8 @@ int plot_influence(struct plot_command *command, struct ivon_error *error)
     struct influence_sheet sheet = {.command = command};
     int code = plot_influence_open(&sheet, error);
     if (!code)
-        code = command->vocabulary ? plot_influence_put_texts(&sheet, error)
-                                   : plot_influence_put_images(&sheet, error);
+        code = plot_influence_of_texts(command) ? plot_influence_put_texts(&sheet, error)
+                                                : plot_influence_put_images(&sheet, error);
     plot_influence_close(&sheet);
     return code;
 }

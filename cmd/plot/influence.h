@@ -44,6 +44,9 @@ struct influence_sheet {
 int plot_influence_open(struct influence_sheet *sheet, struct ivon_error *error);
 void plot_influence_close(struct influence_sheet *sheet);
 
+/* Returns whether texts are drawn; else images. */
+bool plot_influence_of_texts(const struct plot_command *command);
+
 /* The row of the table that says which query it is. */
 const struct found *plot_influence_query(const struct asked *asked);
 

@@ -144,6 +144,11 @@ static int plot_influence_group(struct influence_sheet *sheet, struct ivon_error
 
 /* The data. */
 
+bool plot_influence_of_texts(const struct plot_command *command)
+{
+    return command->vocabulary || command->dataset.vocabulary || command->dataset.characters;
+}
+
 static int plot_influence_open_source(const struct influence_sheet *sheet, struct source *source,
                                       const char *path, struct ivon_error *error)
 {
@@ -154,20 +159,20 @@ static int plot_influence_open_source(const struct influence_sheet *sheet, struc
     source->target = last && ivon_examples_field(source->examples, last)->count == 1
                          ? (ptrdiff_t)last
                          : -1;
-    if (sheet->command->vocabulary)
+    if (plot_influence_of_texts(sheet->command))
         return 0;
     struct ivon_error inner;
     code = thumbnails_open(&source->images, source->examples, 0, &inner);
-    return code ? error_fill(error, inner.code, "%s; texts take --vocabulary=FILE", inner.message)
+    return code ? error_fill(error, inner.code, "%s; texts take --tokens, or --vocabulary=FILE",
+                             inner.message)
                 : 0;
 }
 
 static int plot_influence_open_data(struct influence_sheet *sheet, struct ivon_error *error)
 {
     const struct plot_command *command = sheet->command;
-    int code = command->vocabulary
-                   ? name_list_read(&sheet->vocabulary, command->vocabulary, "vocabulary", error)
-                   : 0;
+    const char *words = command->vocabulary ? command->vocabulary : command->dataset.vocabulary;
+    int code = words ? name_list_read(&sheet->vocabulary, words, "vocabulary", error) : 0;
     if (!code)
         code = plot_influence_open_source(sheet, &sheet->train, command->data, error);
     return code ? code : plot_influence_open_source(sheet, &sheet->query, command->queries, error);

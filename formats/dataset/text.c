@@ -11,8 +11,10 @@
 
 struct dataset_text {
     int32_t *tokens;
-    size_t count, first; /* `first`: of the part */
-    size_t characters;   /* one more than the highest that occurs */
+    size_t count, first;     /* `first`: of the part */
+    const char **characters; /* that each token is, behind the list */
+    size_t character_count;
+    size_t beyond; /* one more than the highest that occurs */
 };
 
 static int text_read(void *self, size_t field, uint64_t first, size_t count, void *buffer,
@@ -25,9 +27,17 @@ static int text_read(void *self, size_t field, uint64_t first, size_t count, voi
     return 0;
 }
 
+static const char *const *text_characters(const void *self, size_t *count)
+{
+    const struct dataset_text *text = self;
+    *count = text->character_count;
+    return text->characters;
+}
+
 static void text_close(void *self)
 {
     struct dataset_text *text = self;
+    free(text->characters);
     free(text->tokens);
     free(text);
 }
@@ -43,23 +53,44 @@ static int decode(struct dataset_text *text, const struct mapped_file *file,
             return ivon_error_set(error, IVON_ERROR_DATA, "%s: byte %llu is not of a text in UTF-8",
                                   file->path, (unsigned long long)at);
         text->tokens[text->count++] = (int32_t)character;
-        if (character >= text->characters)
-            text->characters = (size_t)character + 1;
+        if (character >= text->beyond)
+            text->beyond = (size_t)character + 1;
     }
     return 0;
+}
+
+/* Lists the characters of which `ranks` are above 0, which become their places in the list. */
+static bool dataset_text_list(struct dataset_text *text, int32_t *ranks)
+{
+    enum { BYTES = 5 /* of a character and its end */ };
+    text->characters = calloc(text->character_count + 1, sizeof *text->characters + BYTES);
+    if (!text->characters)
+        return false;
+    char *bytes = (char *)(text->characters + text->character_count + 1);
+    for (size_t i = 0, rank = 0; i < text->beyond; i++)
+        if (ranks[i]) {
+            utf8_encode((uint32_t)i, bytes);
+            text->characters[rank] = bytes;
+            ranks[i] = (int32_t)rank++;
+            bytes += BYTES;
+        }
+    return true;
 }
 
 /* Numbers characters by their rank among those that occur. */
 static int dataset_text_number(struct dataset_text *text, struct ivon_error *error)
 {
-    int32_t *ranks = calloc(text->characters + 1, sizeof *ranks), rank = 0;
+    int32_t *ranks = calloc(text->beyond + 1, sizeof *ranks);
     if (!ranks)
         return ivon_error_memory(error);
-    for (size_t i = 0; i < text->count; i++)
+    for (size_t i = 0; i < text->count; i++) {
+        text->character_count += !ranks[text->tokens[i]];
         ranks[text->tokens[i]] = 1;
-    for (size_t i = 0; i < text->characters; i++)
-        if (ranks[i])
-            ranks[i] = rank++;
+    }
+    if (!dataset_text_list(text, ranks)) {
+        free(ranks);
+        return ivon_error_memory(error);
+    }
     for (size_t i = 0; i < text->count; i++)
         text->tokens[i] = ranks[text->tokens[i]];
     free(ranks);
@@ -85,7 +116,8 @@ static int choose_part(struct dataset_text *text, const struct dataset_request *
 int dataset_text_open(struct ivon_examples **examples, struct dataset_request *request,
                       struct mapped_file *file, struct ivon_error *error)
 {
-    static const struct ivon_examples_class class = {.read = text_read, .close = text_close};
+    static const struct ivon_examples_class class = {
+        .read = text_read, .close = text_close, .characters = text_characters};
     struct dataset_text *text = calloc(1, sizeof *text);
     const char *name = dataset_input_name(request, error);
     int code = name ? 0 : IVON_ERROR_ARGUMENT;

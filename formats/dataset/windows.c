@@ -23,6 +23,12 @@ static int windows_read(void *self, size_t field, uint64_t first, size_t count, 
     return code;
 }
 
+static const char *const *windows_characters(const void *self, size_t *count)
+{
+    const struct dataset_windows *windows = self;
+    return ivon_examples_characters(windows->tokens, count);
+}
+
 static void windows_close(void *self)
 {
     struct dataset_windows *windows = self;
@@ -52,7 +58,8 @@ static int windows_check(const struct ivon_examples *tokens, size_t context,
 int dataset_windows(struct ivon_examples **examples, struct ivon_examples *tokens,
                     const struct ivon_dataset_options *options, struct ivon_error *error)
 {
-    static const struct ivon_examples_class class = {.read = windows_read, .close = windows_close};
+    static const struct ivon_examples_class class = {
+        .read = windows_read, .close = windows_close, .characters = windows_characters};
     size_t context = options->context, stride = options->stride ? options->stride : context;
     const struct ivon_field *token = ivon_examples_field(tokens, 0);
     const struct examples_scaling scalings[2] = {{.divisor = 1, .channels = 1},

@@ -239,6 +239,12 @@ uint64_t ivon_examples_number(const struct ivon_examples *examples, uint64_t exa
     return examples->class->number ? examples->class->number(examples->self, example) : example;
 }
 
+const char *const *ivon_examples_characters(const struct ivon_examples *examples, size_t *count)
+{
+    *count = 0;
+    return examples->class->characters ? examples->class->characters(examples->self, count) : NULL;
+}
+
 void ivon_examples_close(struct ivon_examples *examples)
 {
     if (!examples)

@@ -12,6 +12,8 @@ struct ivon_examples_class {
     void (*close)(void *self);
     /* The number of an example for messages; null: its own. */
     uint64_t (*number)(const void *self, uint64_t example);
+    /* The list of ivon_examples_characters; null: there is none. */
+    const char *const *(*characters)(const void *self, size_t *count);
     /* A change that may help where a network takes other extents of an example. */
     enum ivon_hint extents_hint;
 };

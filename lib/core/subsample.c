@@ -36,6 +36,12 @@ static uint64_t subsample_number(const void *self, uint64_t example)
     return ivon_examples_number(subsample->all, subsample->chosen[example]);
 }
 
+static const char *const *subsample_characters(const void *self, size_t *count)
+{
+    const struct subsample *subsample = self;
+    return ivon_examples_characters(subsample->all, count);
+}
+
 static void subsample_close(void *self)
 {
     struct subsample *subsample = self;
@@ -66,8 +72,10 @@ void examples_choose(uint64_t *chosen, uint64_t wanted, uint64_t total,
 static int subsample_new(struct ivon_examples **out, struct ivon_examples *all, const char *path,
                          uint64_t *chosen, uint64_t count, struct ivon_error *error)
 {
-    static const struct ivon_examples_class class = {
-        .read = subsample_read, .close = subsample_close, .number = subsample_number};
+    static const struct ivon_examples_class class = {.read = subsample_read,
+                                                     .close = subsample_close,
+                                                     .number = subsample_number,
+                                                     .characters = subsample_characters};
     struct subsample *subsample = calloc(1, sizeof *subsample);
     int code = subsample ? 0 : ivon_error_memory(error);
     if (!code) {

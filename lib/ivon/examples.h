@@ -79,6 +79,11 @@ IVON_API int ivon_examples_from_memory(struct ivon_examples **examples, const ch
 /* The number of an example as messages call it: in such a set that in the whole one. */
 IVON_API uint64_t ivon_examples_number(const struct ivon_examples *examples, uint64_t example);
 
+/* The characters of a text (`characters` of struct ivon_dataset_options), in UTF-8, each at the
+   number of its token; borrowed. Null, and *count 0, of other examples. */
+IVON_API const char *const *ivon_examples_characters(const struct ivon_examples *examples,
+                                                     size_t *count);
+
 /* Those whose numbers, from 0 and rising, are listed. */
 IVON_API int ivon_examples_select(struct ivon_examples **selected, struct ivon_examples *all,
                                   const uint64_t *rows, uint64_t count, struct ivon_error *error);

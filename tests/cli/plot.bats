@@ -399,6 +399,36 @@ assert texts == ["Training rows that helped and harmed", "row", "influence", "la
   check "$at/narrow.svg" 'assert any(t.endswith("...") for t in texts) and max(map(len, texts)) < 45, texts'
 }
 
+@test "a text is its characters, and texts in CSV are their words" {
+  cd "$BATS_TEST_TMPDIR"
+  printf 'ab\ncdäf]]>g <hij>\n%.0sklmno' {1..5} > text.txt
+  printf '%s\n' query,query_token,rank,row,token,influence 1,45,1,0,2,0.5 1,45,-1,0,44,-2 > found.csv
+  plot influence found.csv --data=text.txt --queries=text.txt --tokens=char --context=50 --width=6000 -o text.svg
+  check text.svg '
+whole = open("text.txt").read()
+def shown(row, at):
+    text = [c.replace("\n", "\u21b5") for c in whole[50 * row:50 * row + 50]]
+    text[at] = f"[{text[at]}]"
+    return "".join(text[max(at - 40, 0):]).replace("]]>", "]] >")
+assert texts == ["Training rows that helped and harmed", "row", "influence", "token",
+    "query", "1", "45", shown(1, 45), "helpful", "0", "+0.5", "2", shown(0, 2),
+    "harmful", "0", "-2", "44", shown(0, 44)], texts
+assert "[\u21b5]" in texts[12] and texts[7].startswith(">g <"), texts'
+  printf '%s\n' 'kind,words' '1,a fine film' '0,"a bad, bad one"' > reviews.csv
+  printf '%s\n' '<pad>' '<unk>' a bad film fine > vocabulary.txt
+  printf '%s\n' query,rank,row,influence 0,1,1,1 > found.csv
+  plot influence found.csv --data=reviews.csv --queries=reviews.csv --tokens=vocabulary.txt --text-column=words \
+    --context=6 --target-column=kind -o words.svg
+  check words.svg 'assert texts == ["Training rows that helped and harmed", "row", "influence", "label",
+    "query", "0", "1", "a fine film", "helpful", "1", "+1", "0", "a <unk> bad <unk>"], texts'
+  # Labels of such data, too.
+  printf '%s\n' prediction,max_probability 1,0.9 1,0.7 > p.csv
+  plot reliability p.csv --data=reviews.csv --tokens=vocabulary.txt --context=6 --target-column=kind -o - > one.svg
+  printf '%s\n' prediction,max_probability,label 1,0.9,1 1,0.7,0 > p.csv
+  plot reliability p.csv -o - > other.svg
+  cmp one.svg other.svg
+}
+
 @test "names from a file are text, never commands" {
   $python - <<'PYTHON'
 import csv
@@ -561,7 +591,7 @@ has("`touch pwned`", "\u2019; system(\u2019touch pwned\u2019); \u2019", "@GPVAL_
 import h5py, sys
 print(h5py.File(sys.argv[1])["y"][1])' "$data")"
   good=$BATS_FILE_TMPDIR/influence.csv words=$BATS_FILE_TMPDIR/words.txt
-  expect 65 "$data:/flat: 'x' has 1 axes and 7 numbers for each example, expected images: height x width, 1 or 3 x height x width, or a square; texts take --vocabulary=FILE" \
+  expect 65 "$data:/flat: 'x' has 1 axes and 7 numbers for each example, expected images: height x width, 1 or 3 x height x width, or a square; texts take --tokens, or --vocabulary=FILE" \
     plot influence "$good" --data="$data:/flat" --queries="$data" -o x.svg
   expect 65 "$BATS_FILE_TMPDIR/asked.h5: 'x' has 2 axes for each example, expected one, of tokens" \
     influence "$good" "" --vocabulary="$words"
@@ -593,7 +623,14 @@ print(h5py.File(sys.argv[1])["y"][1])' "$data")"
   expect 64 '--top is for images and influence' plot samples a --top=3 -o x.svg
   expect 64 '--bins is for reliability and sensitivity' plot samples a --bins=3 -o x.svg
   expect 64 '--column is for sensitivity and images' plot samples a --column=c -o x.svg
-  expect 64 '--inputs, --targets and --target-column are for --data' plot reliability a --targets=y -o x.svg
+  given=('--inputs, --targets, --target-column, --tokens and --context are for --data')
+  expect 64 "${given[0]}" plot reliability a --targets=y -o x.svg
+  expect 64 "${given[0]}" plot reliability a --context=3 -o x.svg
+  expect 64 '--tokens is for reliability and influence' plot images a --data=c --tokens=char --context=3 -o x.svg
+  expect 64 '--context is for reliability and influence' plot images a --data=c --context=3 -o x.svg
+  expect 64 '--tokens needs --context=T' plot influence a --data=c --queries=c --tokens=char -o x.svg
+  expect 64 '--vocabulary has the words of arrays of tokens; texts have those of --tokens' \
+    influence "$good" :/texts --vocabulary="$words" --tokens="$words"
   expect 64 'no output given: name it by -o FILE.svg or FILE.png' plot samples a
   expect 64 "-o: 'x.gif' ends in neither .svg nor .png: name its --format" plot samples a -o x.gif
 }

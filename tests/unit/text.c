@@ -93,13 +93,27 @@ static void examples_of_a_text(void **state)
     ivon_examples_close(examples);
 }
 
+static void check_characters(const struct ivon_examples *examples)
+{
+    static const char *const expected[] = {"\n", "a", "b", "c", "d", "ä", "Ω"};
+    size_t count;
+    const char *const *characters = ivon_examples_characters(examples, &count);
+    assert_int_equal(count, 7);
+    for (size_t i = 0; i < count; i++)
+        assert_string_equal(characters[i], expected[i]);
+}
+
 static void parts_of_a_text(void **state)
 {
     (void)state;
     write_text("t.txt", text);
     struct ivon_dataset_options options = {
         .size = sizeof options, .characters = true, .context = 1};
-    struct ivon_examples *train = open_fine("t.txt:train", &options);
+    struct ivon_examples *train = open_fine("t.txt:train", &options), *chosen;
+    check_characters(train);
+    assert_int_equal(ivon_examples_subsample(&chosen, train, 3, 0, NULL), 0);
+    check_characters(chosen);
+    ivon_examples_close(chosen);
     struct ivon_examples *test = open_fine("t.txt:test", &options);
     assert_int_equal(ivon_examples_count(train), 18); /* of 19 tokens */
     assert_int_equal(ivon_examples_count(test), 1);
@@ -132,6 +146,9 @@ static void examples_of_an_array(void **state)
     struct ivon_dataset_options options = {.size = sizeof options, .context = 2};
     write_file("tokens.idx", tokens, sizeof tokens);
     struct ivon_examples *examples = open_fine("tokens.idx", &options);
+    size_t count = 1;
+    assert_null(ivon_examples_characters(examples, &count));
+    assert_int_equal(count, 0);
     assert_int_equal(ivon_examples_count(examples), 2);
     check(examples, "x", 0, 2, "51");
     check(examples, "y", 1, 2, "32");

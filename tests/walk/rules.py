@@ -889,6 +889,7 @@ RULES = {
         "bins": pictured("sensitivity", "reliability", rule=values(1, 3, 40)),
         "top": pictured("images", "influence", rule=values(1, 5, 400)),
         "limit": pictured("influence", rule=values(1, 2, 400)), "queries": None, "vocabulary": None,
+        "tokens": None, "text-column": None, "context": None, "stride": None,
         "title": values("a title", "it's `date` \\n", "", edge=0),
         "width": values(300, 800), "height": values(300, 600), "output": None,
         "format": rarely(values("svg", "png", "pdf", edge=0), 0.4),

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sysexits.h>
 
+#include "cmd/shared/evaluation/text_options.h"
 #include "cmd/shared/memory.h"
 #include "cmd/shared/report.h"
 
@@ -18,10 +19,6 @@ enum {
     KEY_NORMALIZE,
     KEY_RESIZE,
     KEY_LIMIT,
-    KEY_TOKENS,
-    KEY_TEXT_COLUMN,
-    KEY_CONTEXT,
-    KEY_STRIDE,
     KEY_BATCH,
     KEY_LIKELIHOOD,
     KEY_NOISE_STD,
@@ -49,15 +46,6 @@ static const struct argp_option task_option_table[] = {
     {"resize", KEY_RESIZE, "SHORT[,MIDDLE]|HEIGHTxWIDTH", 0,
      "Scale images: the shorter side, and take the middle; or both sides", 1},
     {"limit", KEY_LIMIT, "N", 0, "Take the first N examples only", 1},
-    {"tokens", KEY_TOKENS, "char|VOCABULARY", 0,
-     "The data are a text, its tokens characters; or texts in CSV, their tokens words, one on each "
-     "line of a file",
-     1},
-    {"text-column", KEY_TEXT_COLUMN, "COLUMN", 0,
-     "CSV: column of texts (default: the only one but the targets')", 1},
-    {"context", KEY_CONTEXT, "T", 0,
-     "Cut an array of tokens into examples of T, to predict the next; of texts: tokens of each", 1},
-    {"stride", KEY_STRIDE, "N", 0, "--context: tokens from one example to the next (default T)", 1},
     {"batch", KEY_BATCH, "N", 0, "Examples at a time", 1},
     {"likelihood", KEY_LIKELIHOOD, "categorical|bernoulli|gaussian|poisson|heteroscedastic", 0,
      "What the outputs are to the targets (default categorical)", 2},
@@ -138,12 +126,6 @@ static error_t evaluation_parse_number(int key, char *argument, struct argp_stat
     case KEY_LIMIT:
         options->dataset.limit = option_whole(state, "--limit", argument, 1, INT64_MAX);
         return 0;
-    case KEY_CONTEXT:
-        options->dataset.context = (size_t)option_whole(state, "--context", argument, 1, 1 << 20);
-        return 0;
-    case KEY_STRIDE:
-        options->dataset.stride = (size_t)option_whole(state, "--stride", argument, 1, 1 << 20);
-        return 0;
     case KEY_BATCH:
         options->batch = (size_t)option_whole(state, "--batch", argument, 1, 1 << 20);
         return 0;
@@ -174,13 +156,6 @@ static error_t evaluation_parse_text(int key, char *argument, struct argp_state 
 {
     struct evaluation_options *options = state->input;
     switch (key) {
-    case KEY_TOKENS:
-        options->dataset.characters = strcmp(argument, "char") == 0;
-        options->dataset.vocabulary = options->dataset.characters ? NULL : argument;
-        return 0;
-    case KEY_TEXT_COLUMN:
-        options->dataset.text_column = argument;
-        return 0;
     case KEY_MODEL:
         options->model = argument;
         return 0;
@@ -217,15 +192,10 @@ static error_t evaluation_parse_task(int key, char *argument, struct argp_state 
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &options->graph;
+        state->child_inputs[1] = &options->dataset;
         return 0;
     case ARGP_KEY_END:
-        if (!options->dataset.context && (options->dataset.characters || options->dataset.stride))
-            argp_failure(state, EX_USAGE, 0, "%s needs --context=T",
-                         options->dataset.stride ? "--stride" : "--tokens");
-        if (options->dataset.vocabulary && options->dataset.stride)
-            argp_failure(state, EX_USAGE, 0, "--stride is for one text, not for texts in CSV");
-        if (options->dataset.text_column && !options->dataset.vocabulary)
-            argp_failure(state, EX_USAGE, 0, "--text-column needs --tokens=VOCABULARY");
+        options->given |= text_options_given(&options->dataset);
         if (options->ignored_given && traits->regression)
             argp_failure(state, EX_USAGE, 0,
                          "--ignore-label is for labels, not for --likelihood=%s", traits->name);
@@ -262,7 +232,8 @@ static error_t evaluation_parse(int key, char *argument, struct argp_state *stat
     }
 }
 
-static const struct argp_child task_children[] = {{&graph_argp, 0, NULL, 0}, {0}};
+static const struct argp_child task_children[] = {
+    {&graph_argp, 0, NULL, 0}, {&text_argp, 0, NULL, 0}, {0}};
 
 const struct argp evaluation_task_argp = {
     .options = task_option_table, .parser = evaluation_parse_task, .children = task_children};
