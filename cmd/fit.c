@@ -99,8 +99,10 @@ static const char *fit_option_name(int key)
 static void fit_check_gram(const struct fit_command *command, struct argp_state *state)
 {
     const struct ivon_fit_options *options = &command->options;
-    if (command->low_rank)
-        argp_failure(state, EX_USAGE, 0, "--gram has no low-rank correction");
+    if (command->structured)
+        argp_failure(
+            state, EX_USAGE, 0,
+            "--gram keeps input factors instead of a fit: --structure does not go with it");
     if (options->factor_moments || options->curvature != IVON_CURVATURE_AUTO)
         argp_failure(state, EX_USAGE, 0,
                      "--gram has no curvature: --curvature and --moments do not go with it");
@@ -223,6 +225,7 @@ static error_t fit_parse_choice(int key, char *argument, struct argp_state *stat
                                                         : IVON_FIT_KRONECKER;
         command->low_rank = choice >= 2 && choice < 6;
         command->swag = choice == 6;
+        command->structured = true;
         return 0;
     case KEY_CURVATURE:
         options->curvature = (enum ivon_curvature)(
@@ -489,6 +492,20 @@ static void fit_warn_far(const struct fit_command *command)
                              "data have the scale and the numbers of classes of its training");
 }
 
+/* Of a mask among the weights a drawn one is another network. */
+static void fit_warn_flat(const struct fit_command *command)
+{
+    size_t count = 0;
+    const char *name = command->options.gram ? NULL : ivon_fit_flat(command->fit, &count);
+    char more[48] = "";
+    if (count > 1)
+        snprintf(more, sizeof more, " and %zu more", count - 1);
+    if (name)
+        report_warning("no output has a derivative by '%s'%s, of which the prior alone is known: a "
+                       "buffer, such as a mask, is to be named by --buffers",
+                       name, more);
+}
+
 static void fit_release(struct fit_command *command)
 {
     ivon_source_close(command->result);
@@ -535,6 +552,7 @@ int fit_run(int argc, char **argv)
     if (!code && !command.common.quiet && !command.swag && !command.alone) {
         print_summary(&command);
         fit_warn_far(&command);
+        fit_warn_flat(&command);
     }
     json_decref(provenance);
     fit_release(&command);

@@ -360,6 +360,7 @@ static void merge_release(struct merge_command *command)
     rename_release(&command->rules);
     free(command->originals);
     free(command->base_model.path);
+    free(command->base_name);
     name_filter_release(&command->filter);
     open_options_release(&command->open);
     free(command->sinks);

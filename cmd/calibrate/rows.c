@@ -160,6 +160,7 @@ static int open_predictions(const struct calibrate_command *command, const char 
     options.input_count = 1;
     options.targets = "";
     options.column_prefix = prefix;
+    options.no_scaling = true;
     options.limit = command->evaluation.dataset.limit;
     options.no_sandbox = command->evaluation.dataset.no_sandbox;
     return ivon_dataset_open(out, command->argument, &options, error);

@@ -23,7 +23,7 @@ struct fit_command {
     size_t input_count;
     const char *validation; /* data whose loss chooses the weight decay; or null */
     const char *of_data;    /* an option that is given and says how data are to be used; or null */
-    bool json, drawn, low_rank, ranked, tuned, by_validation, swag, resume;
+    bool json, drawn, structured, low_rank, ranked, tuned, by_validation, swag, resume;
     bool alone; /* --tune alone: a posterior gets another prior, without data */
     /* Opened: */
     struct ivon_source *source, *result;

@@ -43,6 +43,7 @@ int merge_create_adapters(struct merge_command *command, struct ivon_error *erro
     options.rank = command->lora_rank;
     options.dtype = command->lora_dtype;
     options.resources = command->options.resources;
+    options.base_name = command->base_name = merge_model_name(command->base_path);
     command->extractions = xcalloc(command->scale_count, sizeof *command->extractions);
     int code = 0;
     for (size_t s = 0; s < command->scale_count && !code; s++) {

@@ -26,6 +26,20 @@ static char *hub_name(const char *path)
     return name;
 }
 
+char *merge_model_name(const char *path)
+{
+    static const char factors[] = "/adapter_model.";
+    char *name = hub_name(path), *slash;
+    if (!name)
+        name = ivon_directory_of(path);
+    if (!name)
+        name = xstrdup(path);
+    slash = strrchr(name, '/');
+    if (slash > name && strncmp(slash, factors, sizeof factors - 1) == 0)
+        *slash = '\0';
+    return name;
+}
+
 /* A string of YAML, which takes those of JSON. */
 static void put_yaml(FILE *out, const char *text)
 {
@@ -62,11 +76,11 @@ static void put_front_matter(FILE *out, const struct merge_command *command)
         size_t model = i - (command->base_path != NULL);
         const char *path = command->base_path && !i ? command->base_path
                                                     : command->models[model].path;
-        char *hub = hub_name(path);
+        char *name = merge_model_name(path);
         fputs("- ", out);
-        put_yaml(out, hub ? hub : path);
+        put_yaml(out, name);
         fputc('\n', out);
-        free(hub);
+        free(name);
     }
     fprintf(out, "tags:\n- merge\n- ivon\n%s---\n", command->lora_rank ? "- lora\n" : "");
 }

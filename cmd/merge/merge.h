@@ -37,6 +37,7 @@ struct merge_command {
     const char *base_option; /* one that means nothing without a base; null: none is given */
     struct merge_model base_model;
     const char *base_path; /* of base_model; null: there is none */
+    char *base_name;       /* as an adapter has it */
     struct merge_model *models;
     size_t model_count;
     struct name_filter filter;
@@ -84,6 +85,10 @@ void merge_name_adapter(struct merge_model *model);
    other source stays. Closes it where that fails. */
 int merge_apply_adapter(struct ivon_source **source, const struct merge_command *command,
                         struct ivon_error *error);
+
+/* What a card and an adapter call a model: its name on a hub, where its path is in the cache of
+   one; its directory; else its path. To be freed. */
+char *merge_model_name(const char *path);
 
 /* Begins directories, and makes, instead of files, sinks that make adapters of the results; after
    the merge, writes these. */

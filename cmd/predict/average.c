@@ -31,6 +31,7 @@ static int open_files(struct averaging *averaging, struct ivon_error *error)
                                            .input_count = 1,
                                            .targets = "",
                                            .column_prefix = "p",
+                                           .no_scaling = true,
                                            .limit = command->evaluation.dataset.limit,
                                            .no_sandbox = command->evaluation.dataset.no_sandbox};
     for (size_t i = 0; i < command->argument_count; i++) {

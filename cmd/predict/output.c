@@ -13,6 +13,7 @@ static int open_comparison(struct predict_output *output, struct ivon_error *err
                                            .input_count = 1,
                                            .targets = "",
                                            .column_prefix = "p",
+                                           .no_scaling = true,
                                            .no_sandbox = command->evaluation.dataset.no_sandbox};
     size_t each = predict_rows_per_example(output) * output->shape.outputs;
     int code = ivon_dataset_open(&command->other, command->compare, &options, error);

@@ -348,6 +348,6 @@ void predict_gen_warn(struct predict_gen_command *command, const struct predict_
         report_warning("%s: the samples stand for the posterior itself too badly for psis_loo to "
                        "mean anything: k is %.3g, expected %.3g at most",
                        path, row->approximation_k, most);
-    if (isnan(row->loo_loss.standard_error))
+    if (isnan(row->loo_loss.standard_error) && isfinite(row->loo_loss.value))
         report_warning("%s: one example: there is no standard error", path);
 }

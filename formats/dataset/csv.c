@@ -244,11 +244,55 @@ static bool dataset_csv_is_value(const struct dataset_csv *csv, const struct csv
            (csv->wants_target && dataset_csv_class_of(csv, field) >= 0);
 }
 
+/* What the cells of a first line are. */
+struct first_line {
+    size_t values, gaps; /* the others are names */
+    bool counts;         /* cell i is the number i */
+};
+
+/* Returns whether a cell is what a missing value is written as, which is no name of a column. */
+static bool dataset_csv_is_gap(const struct csv_field *field)
+{
+    static const char *const gaps[] = {"", "NA", "N/A", "n/a", "NULL", "Null", "null", "None", "?"};
+    for (size_t i = 0; i < sizeof gaps / sizeof gaps[0]; i++)
+        if (csv_equal(field, gaps[i]))
+            return true;
+    return false;
+}
+
+static void dataset_csv_count_cell(const struct dataset_csv *csv, const struct csv_field *field,
+                                   struct first_line *line)
+{
+    float number;
+    bool value = dataset_csv_is_value(csv, field);
+    line->values += value;
+    line->gaps += !value && dataset_csv_is_gap(field);
+    line->counts = line->counts && csv_float(field, csv->locale, &number) &&
+                   number == (float)(csv->columns - 1);
+}
+
+/* A line with a name is a header. Numbers from 0 on may be one, as pandas writes columns that have
+   no names, or an example: of two, such as "0,1", they are taken for an example. */
+static int dataset_csv_judge(struct dataset_csv *csv, const struct first_line *line,
+                             struct ivon_error *error)
+{
+    enum { FEW = 2 };
+    bool named = line->values + line->gaps < csv->columns;
+    csv->has_header = named || !line->values;
+    if (!line->counts || csv->columns <= FEW)
+        return 0;
+    return ivon_error_set(error, IVON_ERROR_DATA,
+                          "%s: line %llu has the numbers 0 to %zu, which may be a header or an "
+                          "example: expected names of columns, or no header",
+                          csv->file.path, line_at(csv, csv->header), csv->columns - 1);
+}
+
 static int dataset_csv_read_first_line(struct dataset_csv *csv, struct ivon_error *error)
 {
     static const char mark[] = "\xef\xbb\xbf"; /* of UTF-8, as some programs write it */
     struct csv_text text = text_from(csv, 0);
     struct csv_field field;
+    struct first_line line = {.counts = true};
     if (csv->file.size >= 3 && memcmp(text.at, mark, 3) == 0)
         text.at += 3;
     if (!csv_next_record(&text))
@@ -263,11 +307,12 @@ static int dataset_csv_read_first_line(struct dataset_csv *csv, struct ivon_erro
         if (csv->columns++ == COLUMNS_MAX)
             return ivon_error_set(error, IVON_ERROR_DATA, "%s: has more than %d columns",
                                   csv->file.path, COLUMNS_MAX);
-        csv->has_header = csv->has_header || !dataset_csv_is_value(csv, &field);
+        dataset_csv_count_cell(csv, &field, &line);
     } while (!field.last);
+    int code = dataset_csv_judge(csv, &line, error);
     csv->start = csv->has_header ? dataset_csv_offset_of(csv, &text) : csv->header;
     csv->next[0].offset = csv->next[1].offset = csv->start;
-    return 0;
+    return code;
 }
 
 /* Finds a column by its header, or else by its number from 1. */

@@ -85,7 +85,8 @@ static inline struct ivon_dataset_options ivon_dataset_defaults(void)
  * are named "y" or as the option says.
  *
  * Arrays may have either byte order, but not Fortran's order of elements. CSV is as RFC 4180 has
- * it, with commas, and with a header when a field of the first line is not a number; empty lines
+ * it, with commas, and with a header when a field of the first line is a name: neither a number nor
+ * what a missing value is written as. A first line of 0, 1, 2, ... is IVON_ERROR_DATA. Empty lines
  * and spaces around fields are passed over. Its input is f32; its targets are i64 when all are
  * whole numbers, else f32. Opening it reads it once, which checks its records and targets, and
  * reading checks the rest. What is compressed is inflated from its beginning whenever reading goes

@@ -3,9 +3,7 @@
 #include <inttypes.h>
 #include <math.h>
 
-#include "core/dispatch.h"
 #include "core/error.h"
-#include "core/vector_math.h"
 #include "metrics/likelihood/likelihood.h"
 
 /* Sets the extents of the axes that count, and returns their number: beyond three, those of one
@@ -114,13 +112,6 @@ int outputs_check_targets(const struct outputs *outputs, const struct ivon_examp
                               : outputs_predict_variances(outputs)
                                   ? ", one for each output of the first half, the means"
                                   : ", one for each output");
-    if (classes && ivon_dtype_is_float(field->dtype))
-        return ivon_error_hint(
-            error, IVON_HINT_REGRESSION,
-            ivon_error_set(error, IVON_ERROR_ARGUMENT,
-                           "%s: '%s' has elements of type %s, expected integers, the numbers "
-                           "of classes",
-                           path, field->name, ivon_dtype_name(field->dtype)));
     return 0;
 }
 
@@ -133,10 +124,10 @@ static int outputs_read_numbers(const struct outputs *outputs, struct ivon_examp
     int code = ivon_examples_read_f32(examples, field, first, count, numbers, error);
     for (size_t i = 0; i < count * width && !code && kind->valid; i++)
         if (!kind->valid((double)numbers[i]))
-            code = ivon_error_set(error, IVON_ERROR_DATA,
-                                  "%s: row %" PRIu64 ": target %g, expected %s",
-                                  ivon_examples_path(examples), first + i / width,
-                                  (double)numbers[i], kind->valid_text);
+            code = ivon_error_set(
+                error, IVON_ERROR_DATA, "%s: row %" PRIu64 ": target %g, expected %s",
+                ivon_examples_path(examples), ivon_examples_number(examples, first + i / width),
+                (double)numbers[i], kind->valid_text);
     return code;
 }
 
@@ -147,32 +138,26 @@ int outputs_read_targets(const struct outputs *outputs, struct ivon_examples *ex
     const struct row_targets targets = {.labels = labels, .ignored = ignored};
     if (ivon_likelihood_traits(outputs->likelihood)->regression)
         return outputs_read_numbers(outputs, examples, field, first, count, numbers, error);
-    int code = ivon_examples_read_i64(examples, field, first, count, labels, error);
-    return code
-               ? code
-               : targets_check(&targets, outputs->likelihood, outputs->k, outputs->tokens,
-                               ivon_examples_path(examples), first, count * outputs->tokens, error);
+    int code = targets_read(examples, field, first, count, labels, error);
+    return code ? code
+                : targets_check(&targets, outputs->likelihood, outputs->k, outputs->tokens,
+                                examples, first, count * outputs->tokens, error);
 }
 
-IVON_DISPATCH static bool outputs_are_finite(const float *values, size_t count)
+int outputs_check_finite(const struct outputs *outputs, const struct ivon_examples *examples,
+                         uint64_t first_row, const float *values, size_t rows,
+                         struct ivon_error *error)
 {
-    uint32_t found = 0;
-    for (size_t i = 0; i < count; i++)
-        found |= vector_bits(vector_abs(values[i])) > 0x7f7fffff;
-    return !found;
-}
-
-int outputs_check_finite(const struct outputs *outputs, const char *path, uint64_t first_row,
-                         const float *values, size_t rows, struct ivon_error *error)
-{
-    if (outputs_are_finite(values, rows * outputs->k))
+    if (likelihood_is_finite(values, rows * outputs->k))
         return 0;
     for (size_t i = 0; i < rows * outputs->k; i++)
         if (!isfinite(values[i]))
-            return ivon_error_set(error, IVON_ERROR_DATA,
-                                  "%s: row %" PRIu64 ": the network's output is not a finite "
-                                  "number, though the data are: weights, or normalized inputs, "
-                                  "are too large",
-                                  path, (first_row + i / outputs->k) / outputs->tokens);
+            return ivon_error_set(
+                error, IVON_ERROR_DATA,
+                "%s: row %" PRIu64 ": the network's output is not a finite "
+                "number, though the data are: weights, or normalized inputs, "
+                "are too large",
+                ivon_examples_path(examples),
+                ivon_examples_number(examples, (first_row + i / outputs->k) / outputs->tokens));
     return 0;
 }

@@ -42,8 +42,9 @@ int outputs_read_targets(const struct outputs *outputs, struct ivon_examples *ex
                          int64_t *labels, float *numbers, struct ivon_error *error);
 
 /* Fails where one of `rows` rows is not finite, which weights or inputs that are not cause;
-   `first_row` is the number of the first. */
-int outputs_check_finite(const struct outputs *outputs, const char *path, uint64_t first_row,
-                         const float *values, size_t rows, struct ivon_error *error);
+   `first_row` is the first among all rows of the examples. */
+int outputs_check_finite(const struct outputs *outputs, const struct ivon_examples *examples,
+                         uint64_t first_row, const float *values, size_t rows,
+                         struct ivon_error *error);
 
 #endif

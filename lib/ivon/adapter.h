@@ -55,6 +55,7 @@ struct ivon_extraction_options {
     /* threads: as those of the merge; memory: for the matrices that are decomposed at a time, of
        which one always is; 0: 256 MiB */
     struct ivon_resources resources;
+    const char *base_name; /* of the base in adapter_config.json; null: its file */
 };
 
 /* A rank of 16; types are kept. */

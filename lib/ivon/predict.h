@@ -181,7 +181,8 @@ struct ivon_average {
 };
 
 /* Averages them, and hands the examples out in their order, block by block, to rank 0: predictions
-   with what ivon_probabilities_describe says of them. Fails as ivon_probabilities_add. */
+   with what ivon_probabilities_describe says of them. Fails as ivon_probabilities_add, and where
+   the sum of the classes of a row is not 1. */
 IVON_API int ivon_average_run(const struct ivon_average *average,
                               int (*on_block)(void *context,
                                               const struct ivon_predictions *predictions,

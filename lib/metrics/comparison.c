@@ -100,13 +100,16 @@ int ivon_comparison_add(struct ivon_comparison *comparison, uint64_t first, size
                         struct ivon_error *error)
 {
     size_t outputs = comparison->outputs, each = comparison->classes ? 1 : outputs;
+    int (*check)(const float *, size_t, uint64_t,
+                 struct ivon_error *) = comparison->classes ? probabilities_check_classes
+                                                            : probabilities_check;
     int code = 0;
     for (size_t i = 0; i < count && !code; i++) {
         if (counts && !counts[i])
             continue;
-        code = probabilities_check(p + i * outputs, outputs, first + i, error);
+        code = check(p + i * outputs, outputs, first + i, error);
         if (!code)
-            code = probabilities_check(q + i * outputs, outputs, first + i, error);
+            code = check(q + i * outputs, outputs, first + i, error);
         if (!code && targets)
             code = comparison_check_targets(comparison, targets + i * each, first + i, error);
     }

@@ -61,6 +61,29 @@ refused() { # STATUS MESSAGE COMMAND...
   run -1 cmp -s a.json b.json
 }
 
+@test "what is no distribution over classes is refused, and bytes are numbers as they are" {
+  $python -c "
+import h5py, numpy as np
+y = h5py.File('test.h5')['y'][()]
+sure = np.eye(3)[y]
+for kind in 'u1', 'f2', 'f8', 'bool':
+    np.save(kind + '.npy', sure.astype(kind))
+np.save('half.npy', np.float32(sure / 2))
+np.save('rounded.npy', np.round(np.full((len(y), 3), 1 / 3), 2))"
+  for kind in u1 f2 bool; do
+    ivon-predict -q --average $kind.npy --data=test.h5 --metrics | diff - <(
+      ivon-predict -q --average f8.npy --data=test.h5 --metrics)
+    ivon-predict -q --average f8.npy --compare=$kind.npy --metrics --data=test.h5 | grep '^compare.total_variation  *0 '
+  done
+  ivon-predict -q --average u1.npy | sed -n 2p | grep -E '^0,[012],1,0,([01],?){3}$'
+  ivon-predict -q --average u1.npy --data=test.h5 --metrics | grep -E '^nll +0 '
+  ivon-predict -q --average rounded.npy > /dev/null
+  refused 65 'half.npy: row 0: the probabilities of 3 classes have the sum 0.5, expected 1' ivon-predict --average half.npy
+  refused 65 'row 0: the probabilities of 3 classes have the sum 0.5, expected 1' ivon-calibrate half.npy --data=test.h5
+  refused 65 'row 0: the probabilities of 3 classes have the sum 0.5, expected 1' \
+    ivon-predict --average f8.npy --compare=half.npy --metrics --data=test.h5
+}
+
 @test "predictions by a calibration: text, HDF5, npy and files that are averaged agree" {
   C p.h5 --data=test.h5 --conformal=aps --coverage=0.7 -o c.json > /dev/null
   ivon-predict posterior.h5 --data=test.h5 --calibration=c.json -fo a.h5

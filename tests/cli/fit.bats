@@ -381,6 +381,30 @@ assert changed == ['fc2.weight'], changed"
   [[ $stderr == *nothing* ]]
 }
 
+@test "a mask among the weights is told of" {
+  $python - <<'PYTHON'
+import h5py, numpy as np, onnx
+from onnx import helper as h, numpy_helper as n
+r = np.random.default_rng(0)
+w, mask = r.standard_normal((3, 4)).astype("f4"), np.float32([1, 1, 0, 1])
+nodes = [h.make_node("Greater", ["mask", "zero"], ["on"]), h.make_node("Cast", ["on"], ["kept"], to=1),
+         h.make_node("Mul", ["x", "kept"], ["left"]), h.make_node("Gemm", ["left", "w"], ["out"], transB=1)]
+value = lambda name, k: h.make_tensor_value_info(name, 1, ["n", k])
+graph = h.make_graph(nodes, "masked", [value("x", 4)], [value("out", 3)],
+                     [n.from_array(w, "w"), n.from_array(mask, "mask"), n.from_array(np.float32(0), "zero")])
+onnx.save(h.make_model(graph, opset_imports=[h.make_opsetid("", 13)]), "masked.onnx")
+np.savez("weights.npz", w=w, mask=mask)
+PYTHON
+  masked() { ivon-fit weights.npz --model=masked.onnx --keep-graph-weights "$(data)" -o o.h5 -f "$@" 2> err > out; }
+  for structure in diagonal kronecker lowrank; do
+    masked --structure=$structure
+    grep "no output has a derivative by 'mask', of which the prior alone is known: a buffer, such as a mask, is to be named by --buffers" err
+  done
+  masked --buffers=mask
+  grep 'parameters *12$' out
+  run -1 grep derivative err
+}
+
 @test "a Gram matrix is the mean of the products of inputs, and nothing else" {
   fit --gram -o o.h5
   $python - "$BATS_FILE_TMPDIR/data.h5" <<'PYTHON'
@@ -517,7 +541,8 @@ assert all(abs(a[name][()] - b[name][()]).max() <= 1e-6 for name in a)"
   refused 64 "--curvature: 'x', expected one of" fit --curvature=x -o o.h5
   refused 64 "--fisher-samples is for --curvature=fisher" fit --fisher-samples=3 -o o.h5
   refused 64 "--shared and --moments=factors are for --structure=kronecker" fit --structure=diagonal --shared=reduce -o o.h5
-  refused 64 "--gram has no low-rank correction" fit --gram --structure=lowrank -o o.h5
+  refused 64 "--gram keeps input factors instead of a fit: --structure does not go with it" \
+    fit --gram --structure=kronecker -o o.h5
   refused 64 "--gram has no curvature" fit --gram --moments=factors -o o.h5
   refused 64 "--gram has no precision" fit --gram --ess=5 -o o.h5
   refused 64 "--ess: '0', expected a positive number" fit --ess=0 -o o.h5
@@ -555,7 +580,7 @@ with h5py.File('huge.h5', 'r+') as f:
   done
   refused 65 "has no targets" bad "$(data)" --targets=
   refused 65 "'wrong'" bad "$(data)" --inputs=wrong
-  refused 64 "'number' has elements of type f32" bad "$(data)" --targets=number
+  refused 65 "expected a whole number; --likelihood=gaussian takes any numbers" bad "$(data)" --targets=number
   refused 65 "row 0 holds nan, expected a finite number" bad "$(data bad)"
   refused 65 "target 3, expected a class from 0 to 2" bad "$(data bad)" --inputs=good --targets=label
   refused 65 "all targets are the ignored label -100" bad "$(data bad)" --inputs=good --targets=ignored

@@ -165,6 +165,25 @@ st.write("a/adapter_model.safetensors", t)' $cases/adapter/adapter_model.safeten
   oracle compare $cases/expected.npz back.npz 1e-6
 }
 
+@test "a base that is a directory is the directory to whoever loads the adapter" {
+  cases=$BATS_FILE_TMPDIR/several
+  mkdir base
+  cp $cases/base.safetensors base/model.safetensors
+  cp $cases/base.safetensors single.safetensors
+  for named in base base/model.safetensors "$PWD/base/"; do
+    ivon-merge -q -f -m average --base="$named" $cases/a $cases/b -o cut --lora-rank=2
+    jq -r .base_model_name_or_path cut/adapter_config.json >> names
+    sed -n '/^base_model:/,/^tags:/p' cut/README.md | sed -n 2p >> names
+  done
+  ivon-merge -q -f -m average --base=single.safetensors $cases/a $cases/b -o cut --lora-rank=2
+  jq -r .base_model_name_or_path cut/adapter_config.json >> names
+  printf '%s\n' base '- "base"' base '- "base"' "$PWD/base/" "- \"$PWD/base/\"" single.safetensors | diff - names
+  echo '{}' > base/config.json
+  ivon-merge -q -m average --base=base $cases/a $cases/b:2 -o whole/
+  sed -n '/^base_model:/,/^tags:/p' whole/README.md | diff - <(
+    printf '%s\n' base_model: '- "base"' "- \"$cases/a\"" "- \"$cases/b\"" tags:)
+}
+
 @test "an average of adapters is cut as one" {
   cases=$BATS_FILE_TMPDIR/several
   ivon-merge -q --json -m average --base=$cases/base.safetensors $cases/a:3 $cases/b -o factors --lora-rank=2 > one

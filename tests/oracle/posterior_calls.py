@@ -269,6 +269,16 @@ def check_files():
     refused("2 weights are given for 1 models", lambda: ip.merge(["tokens.h5"], weights=[1, 2]))
     refused("2 weights are given for 1 posteriors",
             lambda: ip.predict("tokens.h5", "data.h5", weights=[1, 2]))
+    refused("no posterior is given", lambda: ip.predict([], "data.h5"))
+    for call, name in ((ip.predict, "samples"), (ip.sensitivity, "samples"), (ip.fit, "batch")):
+        refused(f"{name} is -2, expected 0 or more",
+                lambda: call("tokens.h5", "data.h5", **{name: np.int64(-2)}))
+    for number in 0, -5:
+        refused(f"n_train is {number}, expected 1 or more",
+                lambda: ip.sensitivity("tokens.h5", "data.h5", n_train=number))
+    refused("has no array 'z'", lambda: ip.predict("events.h5", "data.h5", targets="z"))
+    refused("there is no array 'z' of targets, but 'x', 'both'", lambda: ip.predict(
+        "events.h5", {"x": np.zeros((3, 4), "f4"), "both": np.zeros((3, 2), "i8")}, targets="z"))
     for call, wrong, near in (("predict", "sample", "samples"), ("predict", "classs", "classes"),
                               ("fit", "likelyhood", "likelihood"), ("fit", "structur", "structure"),
                               ("sensitivity", "score", "scores")):

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <cmocka.h>
 
@@ -46,15 +47,26 @@ static void check(const struct ivon_metric *found, const char *name, const long 
         fail_msg("%s ± %.17g, expected %.17g", name, found->standard_error, error);
 }
 
+/* Quarters: of events any number in each, of classes four among all of a row. With ties. */
+static void draw_quarters(bool events, size_t n, size_t k, float *p)
+{
+    enum { QUARTERS = 4 };
+    memset(p, 0, n * k * sizeof *p);
+    for (size_t e = 0; e < n * k && events; e++)
+        p[e] = (float)floor((QUARTERS + 1) * uniform()) / QUARTERS;
+    for (size_t i = 0; i < n * QUARTERS && !events; i++)
+        p[i / QUARTERS * k + (size_t)((double)k * uniform())] += 1.0F / QUARTERS;
+}
+
 static void compare(enum ivon_likelihood likelihood, size_t n, size_t k)
 {
     float p[EXAMPLES_MAX * OUTPUTS_MAX], q[EXAMPLES_MAX * OUTPUTS_MAX];
     long double agreement[EXAMPLES_MAX] = {0}, variation[EXAMPLES_MAX] = {0};
     struct ivon_comparison *comparison = NULL;
     bool bernoulli = likelihood == IVON_BERNOULLI;
-    for (size_t e = 0; e < n * k; e++) { /* with ties */
-        p[e] = (float)floor(5 * uniform()) / 4;
-        q[e] = (float)floor(5 * uniform()) / 4;
+    draw_quarters(bernoulli, n, k, p);
+    draw_quarters(bernoulli, n, k, q);
+    for (size_t e = 0; e < n * k; e++) {
         long double distance = fabsl((long double)p[e] - q[e]);
         variation[e / k] += bernoulli ? distance / (long double)k : distance / 2;
         if (bernoulli)

@@ -358,6 +358,29 @@ static void reads_files(void **state)
     check_file("1,9,2\n3,oops,4\n", &refused, 2, 2, six, NULL);
 }
 
+static void tells_headers(void **state)
+{
+    (void)state;
+    static const float four[] = {0, 1, 2, 3};
+    static const char *const gaps[] = {"", "NA", "N/A", "n/a", "NULL", "Null", "null", "None", "?"};
+    /* Of two columns the numbers 0 and 1 are an example; names and gaps are a header. */
+    check_file("0,1\n2,3\n", NULL, 2, 2, four, NULL);
+    check_file("NA,b\n0,1\n2,3\n", NULL, 2, 2, four, NULL);
+    check_file("NA,?\n0,1\n2,3\n", NULL, 2, 2, four, NULL);
+    check_file("0,1,3\n", NULL, 1, 3, (const float[]){0, 1, 3}, NULL);
+    check_file("b,1,2\n0,1,2\n", NULL, 1, 3, four, NULL);
+    REFUSED("\n0,1,2\n3,4,5\n", NULL,
+            "a.csv: line 2 has the numbers 0 to 2, which may be a header or an example: expected "
+            "names of columns, or no header");
+    for (size_t i = 0; i < sizeof gaps / sizeof *gaps; i++) {
+        char text[40], message[100];
+        snprintf(text, sizeof text, "7, %s\n8,9\n", gaps[i]);
+        snprintf(message, sizeof message,
+                 "a.csv: row 0 (line 1), column 2: found '%s', expected a number", gaps[i]);
+        refused(text, strlen(text), NULL, message);
+    }
+}
+
 static void tells_whole_targets(void **state)
 {
     (void)state;
@@ -526,6 +549,7 @@ int main(void)
         cmocka_unit_test(tells_numbers),
         cmocka_unit_test(reads_doubles),
         cmocka_unit_test(reads_files),
+        cmocka_unit_test(tells_headers),
         cmocka_unit_test(tells_whole_targets),
         cmocka_unit_test(chooses_numbered_columns),
         cmocka_unit_test(refuses_files),

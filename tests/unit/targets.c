@@ -29,11 +29,31 @@ static void knows_what_counts(void **unused)
     assert_true(ivon_target_counts(IVON_CATEGORICAL, 3, &(int64_t){INT64_MIN}, INT64_MIN));
 }
 
+enum { EXAMPLES = 200, FIRST = 40 };
+
+/* Every third of examples that are called data, of which nothing is read. */
+static struct ivon_examples *open_thirds(struct ivon_examples **all)
+{
+    static const unsigned char data[EXAMPLES];
+    static const struct ivon_field field = {.name = "x", .dtype = IVON_U8};
+    const void *arrays[] = {data};
+    uint64_t rows[EXAMPLES / 3];
+    struct ivon_examples *thirds;
+    for (size_t i = 0; i < EXAMPLES / 3; i++)
+        rows[i] = 3 * i;
+    assert_int_equal(ivon_examples_from_memory(all, "data", EXAMPLES, &field, arrays, 1, NULL), 0);
+    assert_int_equal(ivon_examples_select(&thirds, *all, rows, EXAMPLES / 3, NULL), 0);
+    return thirds;
+}
+
 static const char *refusal(enum ivon_likelihood likelihood, size_t k, size_t tokens, size_t rows,
                            const int64_t *labels, struct ivon_error *error)
 {
     const struct row_targets targets = {.labels = labels, .ignored = IGNORED};
-    int code = targets_check(&targets, likelihood, k, tokens, "data", 40, rows, error);
+    struct ivon_examples *all, *thirds = open_thirds(&all);
+    int code = targets_check(&targets, likelihood, k, tokens, thirds, FIRST, rows, error);
+    ivon_examples_close(thirds);
+    ivon_examples_close(all);
     assert_true(!code || code == IVON_ERROR_DATA);
     return code ? error->message : "";
 }
@@ -46,15 +66,15 @@ static void names_the_row(void **unused)
     struct ivon_error error;
     assert_string_equal(refusal(IVON_CATEGORICAL, 3, 1, 4, fine, &error), "");
     assert_string_equal(refusal(IVON_CATEGORICAL, 3, 1, 4, high, &error),
-                        "data: row 42: target 3, expected a class from 0 to 2");
+                        "data: row 126: target 3, expected a class from 0 to 2");
     assert_string_equal(refusal(IVON_CATEGORICAL, 3, 2, 4, low, &error),
-                        "data: row 40, token 1: target -1, expected a class from 0 to 2");
+                        "data: row 120, token 1: target -1, expected a class from 0 to 2");
     assert_string_equal(refusal(IVON_BERNOULLI, 2, 1, 2, none, &error), "");
     assert_string_equal(refusal(IVON_BERNOULLI, 2, 1, 2, some, &error),
-                        "data: row 41: some of its 2 targets are the ignored label -100, expected "
+                        "data: row 123: some of its 2 targets are the ignored label -100, expected "
                         "all or none");
     assert_string_equal(refusal(IVON_BERNOULLI, 2, 1, 2, high, &error),
-                        "data: row 41: target 3, expected a class from 0 to 1");
+                        "data: row 123: target 3, expected a class from 0 to 1");
     assert_string_equal(refusal(IVON_GAUSSIAN, 2, 1, 2, NULL, &error), "");
 }
 

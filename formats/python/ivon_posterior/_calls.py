@@ -15,8 +15,8 @@ import numpy
 from . import _library as lib
 from ._arrays import PosteriorError, is_torch, temperature_of
 from ._posterior import Path, Posterior
-from ._sources import (Data, Given, Wanted, examples, made, network_inputs, opened, posterior_of,
-                       read_source, room)
+from ._sources import (TARGETS, Data, Given, Wanted, examples, made, network_inputs, opened,
+                       posterior_of, read_source, room)
 
 Arrays = Dict[str, Any]
 NAN = float("nan")
@@ -52,7 +52,7 @@ class Task:
     graph_output: Optional[str] = None
     probabilities: bool = False
     inputs: Union[None, str, Sequence[str], Mapping[str, str]] = None
-    targets: str = "y"
+    targets: str = TARGETS
     target_column: Optional[str] = None
     classes: Optional[Sequence[str]] = None
     batch: int = 0
@@ -200,6 +200,12 @@ def _rows(shape: Any) -> Tuple[int, ...]:
     return (shape.tokens,) if shape.tokens else ()
 
 
+def _n_train(given: Optional[int]) -> int:
+    if given is not None and given < 1:
+        raise PosteriorError(f"n_train is {given}, expected 1 or more")
+    return -1 if given is None else given
+
+
 def _members(given: Any) -> List[Given]:
     return list(given) if isinstance(given, (list, tuple)) else [given]
 
@@ -234,6 +240,8 @@ def predict(posterior: Union[Given, Sequence[Given]], data: Data, *, samples: in
     options.logits = logits
     options.metrics = metrics and not (common.traits.noise and common.noise_std is None)
     given = _members(posterior)
+    if not given:
+        raise PosteriorError("no posterior is given")
     if weights is not None and len(weights) != len(given):
         raise PosteriorError(f"{len(weights)} weights are given for {len(given)} posteriors")
     with ExitStack() as stack:
@@ -304,7 +312,7 @@ def sensitivity(posterior: Given, data: Data, *, scores: Union[str, Iterable[str
     options.leverage = lib.choice("leverage", leverage)
     options.samples, options.sample.seed = samples, seed
     options.rho = NAN if rho is None else rho
-    options.n_train = -1 if n_train is None else n_train
+    options.n_train = _n_train(n_train)
     options.vectors, options.variances = vectors, variances
     with ExitStack() as stack:
         source = stack.enter_context(opened(posterior))
@@ -361,7 +369,7 @@ def influence(posterior: Given, data: Data, queries: Data, *, measure: str = "lo
     common.fill(options)
     options.measure, options.output = lib.choice("measure", measure), output
     options.rho = NAN if rho is None else rho
-    options.n_train = -1 if n_train is None else n_train
+    options.n_train = _n_train(n_train)
     with ExitStack() as stack:
         source = stack.enter_context(opened(posterior))
         network = common.network(stack, source)

@@ -9,8 +9,9 @@ import ctypes
 import os
 import sysconfig
 from contextlib import contextmanager
-from ctypes import (POINTER, Structure, c_bool, c_char, c_char_p, c_double, c_float, c_int, c_int64,
-                    c_size_t, c_ssize_t, c_uint, c_uint64, c_void_p)
+from ctypes import (POINTER, c_bool, c_char, c_char_p, c_double, c_float, c_int, c_int64, c_size_t,
+                    c_ssize_t, c_uint, c_uint64, c_void_p)
+from numbers import Integral
 from typing import Any, Dict, Iterator, List, Tuple, Type
 
 from ._arrays import PosteriorError
@@ -55,6 +56,16 @@ def choice(of: str, name: str) -> int:
         raise PosteriorError(f"'{name}' is no {of.replace('_', ' ')}, expected one of "
                              f"{', '.join(names)}")
     return names.index(name)
+
+
+class Structure(ctypes.Structure):
+    """A struct whose counts refuse what is below 0, which ctypes would make huge."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Integral) and int(value) < 0 and any(
+                own[0] == name and own[1] in (c_size_t, c_uint64) for own in self._fields_):
+            raise PosteriorError(f"{name} is {value}, expected 0 or more")
+        super().__setattr__(name, value)
 
 
 class ivon_error(Structure):

@@ -154,6 +154,9 @@ def _known(number: float) -> Optional[float]:
 
 # Data.
 
+TARGETS = "y"  # the array of targets, where there is one
+
+
 class Wanted(NamedTuple):
     """What is asked of data: the array or column of the targets, the arrays of the inputs, by
     default those of the network's inputs, or "x" of a single one, and names of classes."""
@@ -184,6 +187,9 @@ class Memory:
 
     def __init__(self, arrays: Dict[str, Any], targets: Optional[str],
                  classes: Optional[Sequence[str]] = None) -> None:
+        if targets not in (None, TARGETS, *arrays):
+            raise PosteriorError(f"there is no array '{targets}' of targets, but " +
+                                 ", ".join(f"'{name}'" for name in arrays))
         if targets in arrays:
             arrays = {**{name: x for name, x in arrays.items() if name != targets},
                       targets: arrays[targets]}
@@ -236,7 +242,8 @@ def _names(given: Optional[Sequence[str]], stack: ExitStack) -> Tuple[Any, int]:
 
 def _dataset_options(wanted: Wanted, inputs: Optional[List[str]], stack: ExitStack) -> Any:
     options = lib.options(lib.ivon_dataset_options)
-    options.targets = wanted.targets.encode()
+    if wanted.targets != TARGETS:
+        options.targets = wanted.targets.encode()
     if wanted.target_column is not None:
         options.target_column = str(wanted.target_column).encode()
     options.inputs, options.input_count = _names(inputs, stack)

@@ -136,9 +136,10 @@ static int result_list(struct ivon_extraction *extraction, struct adapter_descri
 int ivon_extraction_finish(struct ivon_extraction *extraction, struct ivon_source **source,
                            char **config, struct ivon_error *error)
 {
-    struct adapter_description lists = adapter_description_new(ivon_source_path(extraction->base),
-                                                               extraction->options.rank,
-                                                               (double)extraction->options.rank);
+    const char *base = extraction->options.base_name;
+    struct adapter_description lists = adapter_description_new(
+        base ? base : ivon_source_path(extraction->base), extraction->options.rank,
+        (double)extraction->options.rank);
     struct ivon_header header = ivon_header_empty();
     extraction->extracted = calloc(extraction->layer_count + 1, sizeof *extraction->extracted);
     extraction->data = calloc(2 * extraction->layer_count + 1, sizeof *extraction->data);

@@ -19,8 +19,7 @@ int fit_refuse_infinite(const struct ivon_fit *fit, size_t parameter, struct ivo
     return ivon_error_set(
         error, IVON_ERROR_DATA,
         "%s: the curvature at '%s' is not a finite number: weights or inputs are too large",
-        ivon_source_path(fit->source),
-        ivon_source_tensor(fit->source, fit->network->parameters[parameter])->name);
+        ivon_source_path(fit->source), fit_name(fit, parameter));
 }
 
 /* Gradients. */

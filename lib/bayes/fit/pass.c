@@ -111,7 +111,7 @@ static int run_forward(void *context, size_t i, int thread, struct ivon_error *e
         worker->probabilities = outputs_are_probabilities(&fit->outputs, tile->f,
                                                           tile->count * tokens);
     if (!code)
-        code = outputs_check_finite(&fit->outputs, ivon_examples_path(fit->data.examples),
+        code = outputs_check_finite(&fit->outputs, fit->data.examples,
                                     (fit->data.first + tile->at) * tokens, tile->f,
                                     tile->count * tokens, error);
     if (code)

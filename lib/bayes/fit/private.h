@@ -170,6 +170,12 @@ static inline const struct net_use *fit_use(const struct ivon_fit *fit,
     size_t count;
     return &net_derivative_uses(worker->tile.worker->derivative, &count)[fit->uses[use]];
 }
+/* The name of a parameter's mean. */
+static inline const char *fit_name(const struct ivon_fit *fit, size_t parameter)
+{
+    return ivon_source_tensor(fit->source, fit->network->parameters[parameter])->name;
+}
+
 /* Returns whether a use has the layer's inputs as its outputs, and the other way round. */
 static inline bool fit_use_swapped(const struct fit_layer *layer, const struct net_use *use)
 {

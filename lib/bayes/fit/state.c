@@ -209,11 +209,6 @@ static void state_add(struct state *state, const char *kind, const char *name,
     state->count++;
 }
 
-static const char *name_of(const struct ivon_fit *fit, size_t parameter)
-{
-    return ivon_source_tensor(fit->source, fit->network->parameters[parameter])->name;
-}
-
 static void list_curvature(struct state *state)
 {
     static const char *const factors[] = {"factor_input", "factor_output"};
@@ -221,7 +216,7 @@ static void list_curvature(struct state *state)
     const struct ivon_fit *fit = state->fit;
     for (size_t l = 0; l < fit->layer_count; l++) {
         const struct fit_layer *layer = &fit->layers[l];
-        const char *name = name_of(fit, layer->weight);
+        const char *name = fit_name(fit, layer->weight);
         for (enum fit_side side = FIT_INPUT; side < FIT_SIDES; side++) {
             const struct fit_factor *factor = &layer->factors[side];
             if (!factor->rotated)
@@ -239,7 +234,7 @@ static void list_curvature(struct state *state)
     }
     for (size_t p = 0; p < fit->network->parameter_count && fit->stage >= FIT_MOMENTS; p++)
         if (fit->diagonal[p])
-            state_add(state, "moment", name_of(fit, p), IVON_F32, fit->parameter_counts[p],
+            state_add(state, "moment", fit_name(fit, p), IVON_F32, fit->parameter_counts[p],
                       fit->diagonal[p]);
     if (fit->stage >= FIT_MOMENTS)
         state_add(state, "diagonal_gradient", "", IVON_F32, fit->diagonal_count,

@@ -46,6 +46,28 @@ int fit_parts_new(struct ivon_fit *fit, struct ivon_error *error)
     return 0;
 }
 
+static bool is_zero(const float *values, size_t count)
+{
+    size_t i = 0;
+    while (i < count && values[i] == 0)
+        i++;
+    return i == count;
+}
+
+const char *ivon_fit_flat(const struct ivon_fit *fit, size_t *count)
+{
+    const char *first = NULL;
+    *count = 0;
+    for (size_t p = 0; p < fit->network->parameter_count; p++) {
+        if (!fit->diagonal[p] || !is_zero(fit->diagonal[p], fit->parameter_counts[p]))
+            continue;
+        ++*count;
+        if (!first)
+            first = fit_name(fit, p);
+    }
+    return first;
+}
+
 static void scale_all(float *values, size_t count, double scale)
 {
     for (size_t i = 0; i < count; i++)
@@ -96,7 +118,7 @@ static int check_part(const struct ivon_fit *fit, const struct evidence_part *pa
         return fit_refuse_infinite(fit, parameter, error);
     if (!without)
         return 0;
-    const char *name = ivon_source_tensor(fit->source, fit->network->parameters[parameter])->name;
+    const char *name = fit_name(fit, parameter);
     return ivon_error_hint(error, IVON_HINT_WEIGHT_DECAY,
                            ivon_error_set(error, IVON_ERROR_DATA,
                                           "%s: the data say nothing of %zu of %zu elements of the "

@@ -21,9 +21,8 @@ int influence_check_tile(const struct ivon_influence *influence, const struct la
     if (!data->first && !tile->at)
         influence->workers[tile->thread].probabilities |= outputs_are_probabilities(
             outputs, tile->f, tile->count * outputs->tokens);
-    return outputs_check_finite(outputs, ivon_examples_path(data->examples),
-                                (data->first + tile->at) * outputs->tokens, tile->f,
-                                tile->count * outputs->tokens, error);
+    return outputs_check_finite(outputs, data->examples, (data->first + tile->at) * outputs->tokens,
+                                tile->f, tile->count * outputs->tokens, error);
 }
 
 void influence_residual(const struct ivon_influence *influence, const struct labelled *data,

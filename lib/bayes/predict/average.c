@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/ranks.h"
 #include "ivon/predict.h"
+#include "metrics/likelihood/probabilities.h"
 
 enum { BLOCK_ELEMENTS = 1 << 20 };
 
@@ -50,6 +51,20 @@ static int average_allocate(struct averaging *averaging, struct ivon_error *erro
                : ivon_error_memory(error);
 }
 
+/* Adds the probabilities of a file that were read. */
+static int average_add(struct averaging *averaging, double weight, uint64_t first, size_t rows,
+                       struct ivon_error *error)
+{
+    bool classes = ivon_likelihood_traits(averaging->average->likelihood)->classes;
+    size_t outputs = averaging->outputs;
+    int code = 0;
+    for (size_t i = 0; classes && i < rows && !code; i++)
+        code = probabilities_check_classes(averaging->own + i * outputs, outputs, first + i, error);
+    return code ? code
+                : ivon_probabilities_add(averaging->sum, averaging->own, weight, rows, outputs,
+                                         first, error);
+}
+
 /* This rank's block. */
 static int average_block(struct averaging *averaging, struct ivon_error *error)
 {
@@ -68,8 +83,7 @@ static int average_block(struct averaging *averaging, struct ivon_error *error)
         int code = ivon_examples_read_f32(file, 0, first, count, averaging->own, error);
         if (code)
             return code;
-        code = ivon_probabilities_add(averaging->sum, averaging->own, weight, rows,
-                                      averaging->outputs, first * averaging->rows, &inner);
+        code = average_add(averaging, weight, first * averaging->rows, rows, &inner);
         if (code)
             return ivon_error_set(error, code, "%s: %s", ivon_examples_path(file), inner.message);
     }

@@ -31,17 +31,17 @@ int predict_run_finish_tile(void *context, size_t i, int thread, struct ivon_err
         at.mutual_information = at.mutual_information ? at.mutual_information + row : NULL;
     }
     rows_finish(&predictor->sums, first, rows, &at);
-    const char *path = ivon_examples_path(predictor->data.examples);
+    const struct ivon_examples *examples = predictor->data.examples;
     uint64_t number = run->first * predictor->outputs.tokens + first;
     struct outputs predicted = predictor->outputs;
     predicted.k = at.mean ? width : k;
-    int code = outputs_check_finite(&predicted, path, number, at.mean ? at.mean : at.probabilities,
-                                    rows, error);
+    int code = outputs_check_finite(&predicted, examples, number,
+                                    at.mean ? at.mean : at.probabilities, rows, error);
     const struct row_targets targets = labelled_targets(&predictor->data, first);
     if (!code && at.loss)
         rows_losses(&predictor->sums, first, rows, at.probabilities, &targets, at.loss + row);
     if (!code && at.mean && at.aleatoric_std) /* variances may overflow where means do not */
-        code = outputs_check_finite(&predicted, path, number, at.aleatoric_std, rows, error);
+        code = outputs_check_finite(&predicted, examples, number, at.aleatoric_std, rows, error);
     return code;
 }
 

@@ -66,9 +66,8 @@ int sensitivity_check_tile(const struct ivon_sensitivity *sensitivity, const str
     if (!data->first && !tile->at)
         sensitivity->workers[tile->thread].probabilities |= outputs_are_probabilities(
             outputs, tile->f, tile->count * outputs->tokens);
-    return outputs_check_finite(outputs, ivon_examples_path(data->examples),
-                                (data->first + tile->at) * outputs->tokens, tile->f,
-                                tile->count * outputs->tokens, error);
+    return outputs_check_finite(outputs, data->examples, (data->first + tile->at) * outputs->tokens,
+                                tile->f, tile->count * outputs->tokens, error);
 }
 
 struct pass sensitivity_pass_of(const struct ivon_sensitivity *sensitivity,

@@ -96,7 +96,8 @@ static int check_class_row(const struct ivon_calibrate_options *options,
         return ivon_error_set(error, IVON_ERROR_DATA, "row %llu has class %lld, expected 0 to %zu",
                               (unsigned long long)data->numbers[i], (long long)data->labels[i],
                               k - 1);
-    return probabilities_check(data->probabilities + i * k, k, data->numbers[i], error);
+    return (events ? probabilities_check : probabilities_check_classes)(data->probabilities + i * k,
+                                                                        k, data->numbers[i], error);
 }
 
 static int check_number_row(const struct ivon_calibrate_options *options,
@@ -372,7 +373,7 @@ int ivon_calibration_apply(const struct ivon_calibration *calibration, uint64_t 
     for (size_t i = 0; i < rows && !code; i++) {
         const float *p = probabilities + i * k;
         double total = 0;
-        code = probabilities_check(p, k, first + i, error);
+        code = (events ? probabilities_check : probabilities_check_classes)(p, k, first + i, error);
         if (code)
             break;
         if (calibration->method == IVON_CALIBRATION_NONE) {
@@ -409,7 +410,7 @@ int ivon_calibration_sets(const struct ivon_calibration *calibration, uint64_t f
     double *scores = calloc(k, sizeof *scores);
     int code = ranked && scores ? 0 : ivon_error_memory(error);
     for (size_t i = 0; i < rows && !code; i++) {
-        code = probabilities_check(probabilities + i * k, k, first + i, error);
+        code = probabilities_check_classes(probabilities + i * k, k, first + i, error);
         if (!code)
             sizes[i] = conformal_set(&calibration->conformal, k, first + i, probabilities + i * k,
                                      ranked, scores, sets + i * k);

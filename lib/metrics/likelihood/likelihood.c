@@ -36,11 +36,21 @@ void likelihood_residual(const struct likelihood *likelihood, size_t rows, const
     }
 }
 
+IVON_DISPATCH bool likelihood_is_finite(const float *values, size_t count)
+{
+    uint32_t found = 0;
+    for (size_t i = 0; i < count; i++)
+        found |= vector_bits(vector_abs(values[i])) > 0x7f7fffff;
+    return !found;
+}
+
 float likelihood_error(const struct likelihood *likelihood, const float *f,
                        const struct row_targets *target, int64_t *prediction)
 {
+    const struct likelihood_kind *kind = likelihood_kind_of(likelihood->kind);
     bool counts = targets_count(target, likelihood->kind, likelihood->k, 0);
-    return likelihood_kind_of(likelihood->kind)->error(likelihood, f, target, counts, prediction);
+    float error = kind->error(likelihood, f, target, counts, prediction);
+    return counts && !likelihood_is_finite(f, likelihood->k) ? 1 : error;
 }
 
 bool likelihood_is_known(const struct likelihood *likelihood)

@@ -109,8 +109,12 @@ void likelihood_curvature_apply(const struct likelihood *likelihood, const float
 void likelihood_curvature_root(const struct likelihood *likelihood, const float *p, bool transposed,
                                double *x);
 
+/* Returns whether all values are finite. */
+bool likelihood_is_finite(const float *values, size_t count);
+
 /* The error of a row: 1 where its greatest output misses the target, else 0; Bernoulli: the share
-   of events whose probability is on the wrong side of ½. 0 where the row does not count.
+   of events whose probability is on the wrong side of ½. 1 where an output is not finite, and 0
+   where the row does not count.
    `prediction`, unless null, receives the predicted class or events. Not for regression. */
 float likelihood_error(const struct likelihood *likelihood, const float *f,
                        const struct row_targets *target, int64_t *prediction);

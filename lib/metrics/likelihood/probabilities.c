@@ -23,6 +23,22 @@ int probabilities_check(const float *probabilities, size_t count, uint64_t row,
     return 0;
 }
 
+int probabilities_check_classes(const float *probabilities, size_t count, uint64_t row,
+                                struct ivon_error *error)
+{
+    static const double tolerance = 0.05;
+    double sum = 0;
+    int code = probabilities_check(probabilities, count, row, error);
+    for (size_t i = 0; i < count; i++)
+        sum += (double)probabilities[i];
+    if (code || fabs(sum - 1) <= tolerance)
+        return code;
+    return ivon_error_set(error, IVON_ERROR_DATA,
+                          "row %" PRIu64 ": the probabilities of %zu classes have the sum %g, "
+                          "expected 1",
+                          row, count, sum);
+}
+
 IVON_DISPATCH static bool contains(const float *values, float value, size_t count)
 {
     int32_t found = 0;
@@ -49,7 +65,7 @@ double probabilities_loss(enum ivon_likelihood likelihood, const float *p, size_
 {
     double loss = 0;
     if (ivon_likelihood_traits(likelihood)->classes)
-        return -log(probability_clamp(p[targets[0]]));
+        return 0 - log(probability_clamp(p[targets[0]])); /* no -0 */
     for (size_t i = 0; i < k; i++) {
         double probability = probability_clamp(p[i]);
         loss -= targets[i] ? log(probability) : log1p(-probability);

@@ -14,6 +14,11 @@
 int probabilities_check(const float *probabilities, size_t count, uint64_t row,
                         struct ivon_error *error);
 
+/* The same of the classes of a row, whose sum has to be 1: half precision and decimals of files
+   round it by less than a twentieth, and what is no distribution is mostly further from it. */
+int probabilities_check_classes(const float *probabilities, size_t count, uint64_t row,
+                                struct ivon_error *error);
+
 /* The most probable class, the lowest of equal ones. */
 size_t probabilities_best(const float *probabilities, size_t count);
 

@@ -49,20 +49,24 @@ void targets_mark(const struct row_targets *targets, enum ivon_likelihood likeli
 }
 
 /* "row 3", or of a token "row 3, token 5". */
-static const char *row_text(char text[64], size_t tokens, uint64_t first, size_t row)
+static const char *row_text(char text[64], size_t tokens, const struct ivon_examples *examples,
+                            uint64_t first, size_t row)
 {
-    int length = snprintf(text, 64, "row %" PRIu64, first + row / tokens);
+    uint64_t example = first + row / tokens;
+    int length = snprintf(text, 64, "row %" PRIu64,
+                          examples ? ivon_examples_number(examples, example) : example);
     if (tokens > 1)
         snprintf(text + length, 64 - (size_t)length, ", token %zu", row % tokens);
     return text;
 }
 
 int targets_check(const struct row_targets *targets, enum ivon_likelihood likelihood, size_t k,
-                  size_t tokens, const char *path, uint64_t first, size_t rows,
+                  size_t tokens, const struct ivon_examples *examples, uint64_t first, size_t rows,
                   struct ivon_error *error)
 {
     size_t width = ivon_likelihood_targets(likelihood, k);
     size_t classes = ivon_likelihood_traits(likelihood)->classes ? k : 2;
+    const char *path = examples ? ivon_examples_path(examples) : NULL;
     char text[64];
     for (size_t row = 0; row < rows && targets->labels; row++) {
         if (!targets_count(targets, likelihood, k, row))
@@ -76,14 +80,23 @@ int targets_check(const struct row_targets *targets, enum ivon_likelihood likeli
                                       "%s%s%s: some of its %zu targets are the ignored label "
                                       "%" PRId64 ", expected all or none",
                                       path ? path : "", path ? ": " : "",
-                                      row_text(text, tokens, first, row), width, label);
+                                      row_text(text, tokens, examples, first, row), width, label);
             return ivon_error_set(error, IVON_ERROR_DATA,
                                   "%s%s%s: target %" PRId64 ", expected a class from 0 to %zu",
                                   path ? path : "", path ? ": " : "",
-                                  row_text(text, tokens, first, row), label, classes - 1);
+                                  row_text(text, tokens, examples, first, row), label, classes - 1);
         }
     }
     return 0;
+}
+
+int targets_read(struct ivon_examples *examples, size_t field, uint64_t first, size_t count,
+                 int64_t *labels, struct ivon_error *error)
+{
+    int code = ivon_examples_read_i64(examples, field, first, count, labels, error);
+    bool numbers = ivon_dtype_is_float(ivon_examples_field(examples, field)->dtype);
+    return code == IVON_ERROR_DATA && numbers ? ivon_error_hint(error, IVON_HINT_REGRESSION, code)
+                                              : code;
 }
 
 static int read_positions(struct ivon_positions *positions, struct ivon_examples *examples,
@@ -102,7 +115,7 @@ static int read_positions(struct ivon_positions *positions, struct ivon_examples
     const struct row_targets targets = {.labels = labels, .ignored = ignored};
     for (uint64_t first = 0; first < count && !code; first += block) {
         size_t piece = count - first < block ? (size_t)(count - first) : block;
-        code = ivon_examples_read_i64(examples, index, first, piece, labels, error);
+        code = targets_read(examples, index, first, piece, labels, error);
         for (size_t i = 0; i < piece && !code; i++) {
             uint64_t before = positions->counted;
             for (size_t t = 0; t < tokens; t++)

@@ -6,6 +6,7 @@
 #ifndef METRICS_LIKELIHOOD_TARGETS_H
 #define METRICS_LIKELIHOOD_TARGETS_H
 
+#include "ivon/examples.h"
 #include "ivon/targets.h"
 
 /* Labels (categorical one for each row, Bernoulli K) or numbers (Gaussian, K), or neither. */
@@ -28,10 +29,14 @@ bool targets_count(const struct row_targets *targets, enum ivon_likelihood likel
 void targets_mark(const struct row_targets *targets, enum ivon_likelihood likelihood, size_t k,
                   size_t tokens, size_t examples, bool *counts, size_t *positions);
 
+/* Reads labels, which may be stored as floats that are whole. */
+int targets_read(struct ivon_examples *examples, size_t field, uint64_t first, size_t count,
+                 int64_t *labels, struct ivon_error *error);
+
 /* Fails on the first of `rows` rows that counts and has a label that is no class, or no 0 or 1.
-   `tokens` rows make an example, the first of which has the number `first`. `path` may be null. */
+   `tokens` rows make an example, the first of which is `first` of `examples`, which may be null. */
 int targets_check(const struct row_targets *targets, enum ivon_likelihood likelihood, size_t k,
-                  size_t tokens, const char *path, uint64_t first, size_t rows,
+                  size_t tokens, const struct ivon_examples *examples, uint64_t first, size_t rows,
                   struct ivon_error *error);
 
 #endif

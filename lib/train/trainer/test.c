@@ -70,7 +70,7 @@ static int test_measure_tile(void *context, const struct runner_tile *tile,
         testing->losses[row + r] = measure_value(testing->measure, likelihood,
                                                  tile->f + r * likelihood->k, &own);
     }
-    return outputs_check_finite(&trainer->outputs, ivon_examples_path(testing->data.examples),
+    return outputs_check_finite(&trainer->outputs, testing->data.examples,
                                 testing->data.first * tokens + row, tile->f, rows, error);
 }
 
