@@ -14,6 +14,7 @@ static void apply(const struct ivon_calibration *calibration, size_t k)
     int64_t set[OUTPUTS_MAX], size = 0, sum = 0;
     for (size_t c = 0; c < k; c++)
         p[c] = c ? ldexpf(1, -(int)c) : 0, one[c] = 1;
+    p[k - 1] += k > 1 ? p[k - 1] : 1; /* the sum is 1 */
     if (ivon_likelihood_traits(ivon_calibration_summary(calibration).likelihood)->regression) {
         assert(!ivon_calibration_intervals(calibration, 0, 1, p, one, out, upper, NULL));
         for (size_t c = 0; c < k; c++)
