@@ -1,5 +1,5 @@
-"""IVON and EVON against SGD, AdamW and SOAP: claims.py quick | digits | cifar10 | resnet10 | resnet |
-text-mr | gpt | all [DIR].
+"""IVON and EVON against SGD, AdamW and SOAP: claims.py quick | digits | cifar10 | resnet | text-mr | gpt
+| all [DIR].
 
 Every method has a grid of settings of the same size. The settings with the least negative
 log-likelihood on a part held out from the training data (of IVON and EVON: by 16 weight samples)
@@ -51,13 +51,6 @@ TASKS = {
                      **{"weight-decay": [2e-4]}),
         "evon": grid(lr=[0.1, 0.3], ess=[1, 3, 10], epochs=[10, 25],
                      **{"weight-decay": [2e-4]})}),
-    "resnet10": Task("ResNet-20, CIFAR-10, 10 epochs", "cifar10", "resnet20-frn", 10, 3, 1, None, [], {
-        "sgd": grid(lr=[0.02, 0.05, 0.1, 0.2], **{"weight-decay": [5e-4]})
-               + grid(lr=[0.05], **{"weight-decay": [1e-4, 2e-3]}),
-        "adamw": grid(lr=[0.001, 0.003, 0.006, 0.01], **{"weight-decay": [0.1]})
-                 + grid(lr=[0.003], **{"weight-decay": [0.01, 0.3]}),
-        "ivon": grid(lr=[0.2, 0.5, 1, 2], ess=[1], **{"weight-decay": [2e-4]})
-                + grid(lr=[0.2, 0.5], ess=[10], **{"weight-decay": [2e-4]})}),
     "resnet": Task("ResNet-20, CIFAR-10", "cifar10", "resnet20-frn", 25, 1, 1, None,
                    ["--augment=crop4,flip"], {
         "sgd": grid(lr=[0.05, 0.1, 0.2], **{"weight-decay": [5e-4]}),

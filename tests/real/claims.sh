@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# IVON and EVON against SGD, AdamW and SOAP, as in man/results.md: claims.sh digits | cifar10 | resnet10 |
-# resnet | text-mr | gpt | all [DIR] prints tables, of which the residual network's takes hours; DIR keeps what was
-# trained, so that it can be interrupted, and is tests/real/residual of that network. Without an argument, seconds on
-# the digits, and what must hold.
+# IVON and EVON against SGD, AdamW and SOAP, as in man/results.md: claims.sh digits | cifar10 | resnet | text-mr |
+# gpt | all [DIR] prints tables, of which the residual network's takes hours; DIR keeps what was trained, so that it
+# can be interrupted, and is tests/real/residual of that network. Without an argument, seconds on the digits, and
+# what must hold.
 set -euo pipefail
 if [ -z "${IVON_SHARED:-}" ]; then
   echo "skipped: IVON_SHARED does not name the reference data"
