@@ -86,7 +86,7 @@ void merge_name_adapter(struct merge_model *model);
 int merge_apply_adapter(struct ivon_source **source, const struct merge_command *command,
                         struct ivon_error *error);
 
-/* What a card and an adapter call a model: its name on a hub, where its path is in the cache of
+/* The name of a model in a card or an adapter: that on a hub, where its path is in the cache of
    one; its directory; else its path. To be freed. */
 char *merge_model_name(const char *path);
 

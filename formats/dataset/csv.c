@@ -244,7 +244,7 @@ static bool dataset_csv_is_value(const struct dataset_csv *csv, const struct csv
            (csv->wants_target && dataset_csv_class_of(csv, field) >= 0);
 }
 
-/* What the cells of a first line are. */
+/* The cells of a first line. */
 struct first_line {
     size_t values, gaps; /* the others are names */
     bool counts;         /* cell i is the number i */

@@ -15,8 +15,8 @@ extern "C" {
  * The file that a path names to who reads a checkpoint: of a directory the first of
  * model.safetensors, model.safetensors.index.json, pytorch_model.bin and
  * pytorch_model.bin.index.json that it has, as Hugging Face's transformers take them, and then of
- * flax_model.msgpack, model.weights.h5 and model.weights.json; of anything else the path itself. To be freed. IVON_ERROR_INPUT for a directory that has none of them, or
- * that is an adapter's.
+ * flax_model.msgpack, model.weights.h5 and model.weights.json; of anything else the path itself. To
+ * be freed. IVON_ERROR_INPUT for a directory that has none of them, or that is an adapter's.
  */
 IVON_API int ivon_directory_find(char **file, const char *path, struct ivon_error *error);
 

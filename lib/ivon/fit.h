@@ -168,9 +168,9 @@ struct ivon_fit_summary {
 /* Before a run, what is known then. */
 IVON_API struct ivon_fit_summary ivon_fit_summary(const struct ivon_fit *fit);
 
-/* After a run: the first mean of which no output has a derivative, so that its h is 0 throughout and
-   its variance that of the prior, and how many there are: buffers, perhaps. Borrowed; null, and
-   *count 0: none. */
+/* After a run: the first mean by which no output has a derivative, so that its h is 0 throughout
+   and its variance that of the prior; and how many there are: buffers, perhaps. Of a weight in one
+   basis with its bias, both. Borrowed; null, and *count 0: none. */
 IVON_API const char *ivon_fit_flat(const struct ivon_fit *fit, size_t *count);
 
 /* After a run: as ivon_predictor_saw_probabilities. */

@@ -481,6 +481,26 @@ static void what_no_example_bends_needs_a_weight_decay(void **state)
     trial_end(&trial);
 }
 
+static void what_moves_no_output_is_named(void **state)
+{
+    (void)state;
+    struct trial trial;
+    struct ivon_fit_options options = fit_options(IVON_CATEGORICAL);
+    size_t count = 7;
+    options.structure = IVON_FIT_DIAGONAL;
+    trial_begin(&trial, &options);
+    assert_null(ivon_fit_flat(trial.fit, &count));
+    assert_int_equal(count, 0);
+    trial_end(&trial);
+    trial_prepare(&trial, IVON_CATEGORICAL);
+    for (size_t i = 0; i < EXAMPLES * IN; i++)
+        trial.data.x[i] = 0;
+    trial_fit(&trial, &options);
+    assert_string_equal(ivon_fit_flat(trial.fit, &count), "w1");
+    assert_int_equal(count, 1);
+    trial_end(&trial);
+}
+
 static bool no_name(void *context, const char *name)
 {
     (void)context;
@@ -559,6 +579,7 @@ int main(void)
         cmocka_unit_test(the_decrement_is_by_the_noise_that_is_found),
         cmocka_unit_test(a_mean_is_far_where_the_decrement_says_so),
         cmocka_unit_test(what_no_example_bends_needs_a_weight_decay),
+        cmocka_unit_test(what_moves_no_output_is_named),
         cmocka_unit_test(what_cannot_be_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -187,9 +187,6 @@ class Memory:
 
     def __init__(self, arrays: Dict[str, Any], targets: Optional[str],
                  classes: Optional[Sequence[str]] = None) -> None:
-        if targets not in (None, TARGETS, *arrays):
-            raise PosteriorError(f"there is no array '{targets}' of targets, but " +
-                                 ", ".join(f"'{name}'" for name in arrays))
         if targets in arrays:
             arrays = {**{name: x for name, x in arrays.items() if name != targets},
                       targets: arrays[targets]}
@@ -215,6 +212,9 @@ class Memory:
 
 def _named(data: Data, targets: str) -> Dict[str, Any]:
     if isinstance(data, Mapping):
+        if targets not in (TARGETS, *data):
+            raise PosteriorError(f"there is no array '{targets}' of targets, but " +
+                                 ", ".join(f"'{name}'" for name in data))
         return dict(data)
     if isinstance(data, tuple) and len(data) == 2:
         return {"x": data[0], targets: data[1]}

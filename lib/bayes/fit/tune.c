@@ -54,18 +54,32 @@ static bool is_zero(const float *values, size_t count)
     return i == count;
 }
 
+/* Returns whether h of a layer's weight is 0, the last column being that of the bias where no basis
+   mixes it with the others. */
+static bool is_flat(const struct fit_layer *layer)
+{
+    bool beside = layer->bias != NET_NONE && !layer->factors[FIT_INPUT].rotated;
+    for (size_t o = 0; layer->h && o < layer->outputs; o++)
+        if (!is_zero(layer->h + o * layer->columns, layer->columns - beside))
+            return false;
+    return layer->h;
+}
+
 const char *ivon_fit_flat(const struct ivon_fit *fit, size_t *count)
 {
-    const char *first = NULL;
+    size_t first = SIZE_MAX;
     *count = 0;
-    for (size_t p = 0; p < fit->network->parameter_count; p++) {
-        if (!fit->diagonal[p] || !is_zero(fit->diagonal[p], fit->parameter_counts[p]))
-            continue;
-        ++*count;
-        if (!first)
-            first = fit_name(fit, p);
-    }
-    return first;
+    for (size_t l = 0; l < fit->layer_count; l++)
+        if (is_flat(&fit->layers[l])) {
+            ++*count;
+            first = fit->layers[l].weight < first ? fit->layers[l].weight : first;
+        }
+    for (size_t p = 0; p < fit->network->parameter_count; p++)
+        if (fit->diagonal[p] && is_zero(fit->diagonal[p], fit->parameter_counts[p])) {
+            ++*count;
+            first = p < first ? p : first;
+        }
+    return first == SIZE_MAX ? NULL : fit_name(fit, first);
 }
 
 static void scale_all(float *values, size_t count, double scale)

@@ -52,7 +52,7 @@ static int average_allocate(struct averaging *averaging, struct ivon_error *erro
 }
 
 /* Adds the probabilities of a file that were read. */
-static int average_add(struct averaging *averaging, double weight, uint64_t first, size_t rows,
+static int average_sum(struct averaging *averaging, double weight, uint64_t first, size_t rows,
                        struct ivon_error *error)
 {
     bool classes = ivon_likelihood_traits(averaging->average->likelihood)->classes;
@@ -83,7 +83,7 @@ static int average_block(struct averaging *averaging, struct ivon_error *error)
         int code = ivon_examples_read_f32(file, 0, first, count, averaging->own, error);
         if (code)
             return code;
-        code = average_add(averaging, weight, first * averaging->rows, rows, &inner);
+        code = average_sum(averaging, weight, first * averaging->rows, rows, &inner);
         if (code)
             return ivon_error_set(error, code, "%s: %s", ivon_examples_path(file), inner.message);
     }
